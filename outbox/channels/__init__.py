@@ -1,0 +1,1 @@
+"""Channels: the ways out, and the adapters that implement them."""

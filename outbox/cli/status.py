@@ -1,0 +1,73 @@
+"""``outbox status``: counts, ages and gates at a glance."""
+
+from collections.abc import Sequence
+
+import click
+
+from outbox.cli import printing
+from outbox.cli.context import Access, pass_access
+from outbox.cli.parameters import json_option
+from outbox.lifecycle import Status
+from outbox.store.records import ChannelStats, Gate
+
+
+@click.command(epilog="Example: outbox status --json | jq '.channels[] | select(.counts.failed_terminal)'")
+@json_option
+@pass_access
+def status(access: Access, as_json: bool) -> None:
+    """Count the messages by channel and status, and show what is closed.
+
+    The oldest due age tells how long the message that waits longest could have been sent already.
+    """
+    outbox = access.open()
+    stats, gates = outbox.stats(), outbox.store.gates()
+    if as_json:
+        printing.print_json({"channels": [*map(_channel_facts, stats)], "gates": [*map(_gate_facts, gates)]})
+    else:
+        _print(stats, gates, outbox.store.now_ms())
+
+
+def _print(stats: Sequence[ChannelStats], gates: Sequence[Gate], now_ms: int) -> None:
+    if not stats:
+        printing.line("no messages")
+    else:
+        present = [one for one in Status if any(channel.by_status.get(one) for channel in stats)]
+        printing.print_table(
+            ["channel", *present, "oldest due"],
+            ([channel.channel, *(channel.by_status.get(one, 0) for one in present), _age(channel)] for channel in stats),
+            whole=["channel"],
+        )
+    if gates:
+        printing.heading("closed")
+        printing.print_table(
+            ["channel", "target", "kind", "since", "until", "reason", "by"],
+            (
+                [gate.channel, gate.target or "all of it", gate.kind, printing.when(gate.closed_since, now_ms),
+                 printing.when(gate.closed_until, now_ms) or "resumed", gate.reason, gate.actor]
+                for gate in gates
+            ),
+        )  # fmt: skip
+
+
+def _age(channel: ChannelStats) -> str:
+    return "" if channel.oldest_due_age_ms is None else f"{printing.span(channel.oldest_due_age_ms)} ago"
+
+
+def _channel_facts(stats: ChannelStats) -> dict[str, object]:
+    return {
+        "channel": stats.channel,
+        "counts": {str(one): stats.by_status.get(one, 0) for one in Status},
+        "oldest_due_age_ms": stats.oldest_due_age_ms,
+    }
+
+
+def _gate_facts(gate: Gate) -> dict[str, object]:
+    return {
+        "channel": gate.channel,
+        "target": gate.target,
+        "kind": str(gate.kind),
+        "closed_since": printing.iso(gate.closed_since),
+        "closed_until": printing.iso(gate.closed_until),
+        "reason": gate.reason,
+        "actor": gate.actor,
+    }

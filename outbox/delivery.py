@@ -1,0 +1,323 @@
+"""The delivery loop: takes the claims of one delivery task in windows, sends, and settles what came of it in groups.
+
+Rows are taken only when their send is about to begin. Each settle travels with the next take in one transaction, so a process
+that cannot record what it did begins nothing new.
+"""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from queue import Empty, SimpleQueue
+
+from outbox import transacting
+from outbox.channels.base import Channel
+from outbox.gatekeeping import Gatekeeper
+from outbox.judging import RELEASED, attempt_of, judge
+from outbox.lifecycle import Status
+from outbox.line import Line
+from outbox.message import Claim, Message
+from outbox.outcome import Delivered, Outcome, Unknown
+from outbox.recording import Ended, Recorder
+from outbox.sending import NOT_BEGUN, Job, Senders
+from outbox.store.protocol import Store
+from outbox.store.records import Taker
+from outbox.telemetry import TakeRefused, Telemetry
+
+LEASE_MARGIN_S = 10.0
+"""Beyond the timeout: twice SQLite's busy timeout, so that a settle which waits for the write lock still comes in time."""
+LONGEST_UNEXTENDED_LEASE_S = 60.0
+"""A longer timeout is held by heartbeats, so that a dead worker is found after a minute and not after the whole timeout."""
+GROUP_SIZE = 100
+GROUP_AGE_S = 0.025
+_LONGEST_WAIT_S = 0.25
+
+
+@dataclass(slots=True)
+class DeliveryReport:
+    """What one delivery task came to."""
+
+    statuses: Counter[str] = field(default_factory=Counter)
+    """Attempts by the status that their row got."""
+    refused: int = 0
+    """Claims that were not admitted at take."""
+    released: int = 0
+    """Rows given back unstarted."""
+    unblocked: bool = False
+    """Whether rows that waited behind one of these became due."""
+
+
+class Delivery:
+    """What the delivery tasks of one process share: the store, the senders, and outcomes that could not be recorded yet."""
+
+    def __init__(self, store: Store, telemetry: Telemetry, owner: Callable[[], str]) -> None:
+        self.store = store
+        self.telemetry = telemetry
+        self.owner = owner
+        self.senders = Senders()
+        self.recorder = Recorder(store, telemetry)
+        self._tasks: set[_Task] = set()
+        self._tasks_changed = threading.Condition()
+
+    def run(
+        self,
+        channel: Channel,
+        claims: Sequence[Claim],
+        *,
+        budget_s: float = 60.0,
+        should_stop: Callable[[], bool] = lambda: False,
+        watched: bool = False,
+    ) -> DeliveryReport:
+        """Deliver ``claims``; what has not begun when the budget (seconds) is spent, or when told to stop, is released.
+
+        ``watched`` tells that a breaker of the channel counts failures, so that successes matter to it.
+
+        Raises what the database refused a take or a settle with, once every send under way has ended. The outcomes are kept,
+        and recorded by the next run before it takes anything.
+        """
+        gatekeeper = Gatekeeper(self.store, self.recorder, channel, watched=watched)
+        task = _Task(self, channel, claims, time.monotonic() + budget_s, should_stop, gatekeeper)
+        with self._tasks_changed:
+            self._tasks.add(task)
+        try:
+            return task.run()
+        finally:
+            with self._tasks_changed:
+                self._tasks.remove(task)
+                self._tasks_changed.notify_all()
+
+    def close(self, channels: Sequence[Channel], timeout_s: float = 5.0) -> None:
+        """Stop sending, wait for the tasks under way, and record what could not be recorded so far.
+
+        Raises what the database refuses that with.
+        """
+        with self._tasks_changed:
+            for task in self._tasks:
+                task.stop()
+        self.senders.close(channels)
+        with self._tasks_changed:
+            self._tasks_changed.wait_for(lambda: not self._tasks, timeout_s)
+        self.recorder.close()
+
+
+class _Task:
+    """One run. A claim stands in the line; then it is a job under way; then ended; then recorded."""
+
+    def __init__(
+        self,
+        delivery: Delivery,
+        channel: Channel,
+        claims: Sequence[Claim],
+        stop_at: float,
+        should_stop: Callable[[], bool],
+        gatekeeper: Gatekeeper,
+    ) -> None:
+        self._gatekeeper = gatekeeper
+        self._store = delivery.store
+        self._recorder = delivery.recorder
+        self._senders = delivery.senders
+        self._telemetry = delivery.telemetry
+        self._channel = channel
+        self._stop_at = stop_at
+        self._should_stop = should_stop
+        self._stopping = False
+        self._line = Line(claims)
+        self._under_way: set[Job] = set()
+        self._answers: SimpleQueue[tuple[Job, Outcome | None]] = SimpleQueue()
+        self._ended: list[Ended] = []
+        self._unstarted: list[Claim] = []
+        self._unwritten_since = 0.0
+        self._longest_lease_s = channel.timeout + LEASE_MARGIN_S
+        self._lease_s = min(self._longest_lease_s, LONGEST_UNEXTENDED_LEASE_S)
+        self._taker = Taker(channel.name, delivery.owner(), round(self._lease_s * 1000))
+        self._extend_at = time.monotonic() + self._lease_s / 3
+        self._report = DeliveryReport()
+        self._failure: Exception | None = None
+        self._over = False
+        self._lock = threading.Lock()
+
+    def run(self) -> DeliveryReport:
+        try:
+            while self._line.ready or self._under_way or self._has_unwritten():
+                if self._should_stop() or time.monotonic() >= self._stop_at:
+                    self.stop()
+                if self._stopping:
+                    self._give_back_the_rest()
+                if self._is_time_to_write():
+                    self._write()
+                if self._under_way:
+                    self._await_answers()
+                    self._abandon_overdue()
+                    self._extend_leases()
+        finally:
+            self._leave()
+        if self._failure is not None:
+            raise self._failure
+        return self._report
+
+    def stop(self) -> None:
+        """Begin nothing new. May be called from another thread."""
+        self._stopping = True
+
+    def _has_unwritten(self) -> bool:
+        return bool(self._ended or self._unstarted or self._gatekeeper.has_news())
+
+    def _is_time_to_write(self) -> bool:
+        """Write when sends would otherwise idle: half the slots are free, a group is full or old, or nothing is under way."""
+        wanted = min(self._line.ready, (self._channel.concurrency + 1) // 2)
+        if not self._under_way or (wanted and self._free_slots() >= wanted) or len(self._ended) >= GROUP_SIZE:
+            return True
+        return self._has_unwritten() and time.monotonic() - self._unwritten_since >= GROUP_AGE_S
+
+    def _free_slots(self) -> int:
+        return max(0, self._channel.concurrency - len(self._under_way))
+
+    def _write(self) -> None:
+        """Record what has ended and take what begins next, in one transaction; only then the writes that can wait."""
+        window = self._line.take_up(self._free_slots())
+        ended, self._ended = self._ended, []
+        if window or ended:
+            recorded = self._recorder.record_and_take(ended, window, self._taker)
+            self._count(ended, recorded.ids)
+            self._report.unblocked |= recorded.unblocked
+            if recorded.failure is None:
+                self._begin(window, recorded.taken, recorded.before_take)
+            else:
+                self._failure = recorded.failure
+                self.stop()
+                self._give_back(window)
+        unstarted, self._unstarted = self._unstarted, []
+        if unstarted:
+            self._report.released += len(unstarted)
+            self._recorder.attempt(self._channel.name, lambda: self._store.release(unstarted))
+        self._gatekeeper.write()
+
+    def _count(self, ended: Sequence[Ended], recorded: frozenset[str]) -> None:
+        for settlement in (end.settlement for end in ended if end.settlement.id in recorded):
+            if settlement.outcome == RELEASED:
+                self._report.released += 1
+            else:
+                self._report.statuses[settlement.verdict.status] += 1
+
+    def _begin(self, window: Sequence[Claim], taken: Sequence[Message], before_take: float) -> None:
+        begin_by = before_take + self._longest_lease_s - self._channel.timeout
+        transact = partial(transacting.transact, self._store) if self._channel.transactional else None
+        jobs = [
+            Job(self._channel, message, attempt_of(message, self._channel), begin_by, self._done, transact) for message in taken
+        ]
+        self._under_way.update(jobs)
+        admitted = {message.id for message in taken}
+        refused = [claim for claim in window if claim.id not in admitted]
+        if refused:
+            self._report.refused += len(refused)
+            self._telemetry.emit(TakeRefused(self._channel.name, len(refused)))
+            self._give_back(behind for claim in refused for behind in self._line.leave_behind(claim.id))
+        if jobs:
+            self._senders.start(self._channel, jobs)
+
+    def _done(self, job: Job, outcome: Outcome | None) -> None:
+        with self._lock:
+            if not self._over:
+                self._answers.put((job, outcome))
+                return
+        self._hear_late(job, outcome)
+
+    def _hear_late(self, job: Job, outcome: Outcome | None) -> None:
+        """The task is over. The outcome stands as unknown, which only a success can better, or not at all."""
+        if job in self._under_way or isinstance(outcome, Delivered):
+            self._recorder.record_late([judge(job, outcome)])
+
+    def _leave(self) -> None:
+        """After this, outcomes come late: a send that never returned in time, or all those of a task that was interrupted."""
+        with self._lock:
+            self._over = True
+        while not self._answers.empty():
+            self._hear_late(*self._answers.get_nowait())
+        for job in [job for job in self._under_way if job.give_up()]:
+            self._under_way.remove(job)
+            self._ended.append(judge(job, NOT_BEGUN))
+        if self._ended:
+            self._recorder.record(self._ended)
+
+    def _await_answers(self) -> None:
+        """Wait until an answer comes or something else is due, then take in all that have come."""
+        now = time.monotonic()
+        moments = [now + _LONGEST_WAIT_S, self._extend_at]
+        if self._has_unwritten():
+            moments.append(self._unwritten_since + GROUP_AGE_S)
+        try:
+            job, outcome = self._answers.get(timeout=max(0.001, min(moments) - now))
+            while True:
+                self._take_in(job, outcome)
+                job, outcome = self._answers.get_nowait()
+        except Empty:
+            return
+
+    def _take_in(self, job: Job, outcome: Outcome | None) -> None:
+        abandoned = job not in self._under_way
+        if abandoned and not isinstance(outcome, Delivered):
+            return  # its outcome is on record as unknown; only a success is better evidence
+        self._end(job, outcome)
+
+    def _end(self, job: Job, outcome: Outcome | None) -> None:
+        self._under_way.discard(job)
+        self._await_write()
+        ended = judge(job, outcome)
+        self._ended.append(ended)
+        if not self._gatekeeper.hear(job.message, outcome):
+            self.stop()
+        if ended.settlement.verdict.status is Status.DELIVERED:
+            self._line.follow(job.message.id)
+        else:
+            self._give_back(self._line.leave_behind(job.message.id))
+
+    def _abandon_overdue(self) -> None:
+        """A send that outlives its timeout is unknown, and its thread may be lost: what has not begun goes to other workers."""
+        for job in [job for job in self._under_way if job.is_overdue()]:
+            self.stop()
+            if job.give_up():
+                self._end(job, NOT_BEGUN)
+            else:
+                self._end(job, Unknown(f"the send did not return within {self._channel.timeout:g} s"))
+                self._senders.leave_blocked_loop()
+
+    def _extend_leases(self) -> None:
+        now = time.monotonic()
+        if now < self._extend_at:
+            return
+        self._extend_at = now + self._lease_s / 3
+        if self._lease_s == self._longest_lease_s or not self._under_way:
+            return
+        held = [job.message for job in self._under_way]
+        longest_ms, lease_ms = round(self._longest_lease_s * 1000), self._taker.run_lease_ms
+        self._recorder.attempt(
+            self._channel.name,
+            lambda: self._forbid(held, self._store.extend(held, run_lease_ms=lease_ms, longest_ms=longest_ms)),
+        )
+
+    def _forbid(self, held: Sequence[Message], still_held: set[str]) -> None:
+        """A row whose heartbeat missed is somebody else's: no further I/O for it."""
+        lost = {message.id for message in held} - still_held
+        for job in [job for job in self._under_way if job.message.id in lost]:
+            if job.give_up():
+                self._end(job, NOT_BEGUN)
+            else:
+                job.cancel()
+
+    def _give_back_the_rest(self) -> None:
+        """Release what has not begun: claims in the line, and jobs that still wait for their thread."""
+        self._give_back(self._line.leave())
+        for job in [job for job in self._under_way if job.give_up()]:
+            self._end(job, NOT_BEGUN)
+
+    def _give_back(self, claims: Iterable[Claim]) -> None:
+        unstarted = list(claims)
+        if unstarted:
+            self._await_write()
+            self._unstarted += unstarted
+
+    def _await_write(self) -> None:
+        if not self._has_unwritten():
+            self._unwritten_since = time.monotonic()

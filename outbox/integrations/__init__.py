@@ -1,0 +1,1 @@
+"""One framework each; nothing outside a module here imports its framework."""

@@ -1,0 +1,52 @@
+"""From a send that ended to what is recorded and told of it."""
+
+import time
+from dataclasses import replace
+
+from outbox.channels.base import Channel
+from outbox.message import Attempt, Message
+from outbox.outcome import Delivered, Outcome
+from outbox.policy import retry
+from outbox.receipts import storable_receipt
+from outbox.recording import Ended
+from outbox.sending import NOT_BEGUN, Job
+from outbox.store.records import Settlement
+from outbox.telemetry import AttemptFinished
+
+RELEASED = "released"
+"""The outcome, by name, of a row that was taken and then not begun."""
+
+
+def attempt_of(message: Message, channel: Channel) -> Attempt:
+    """What the adapter is told about the attempt for which ``message`` was taken."""
+    return Attempt(
+        number=message.attempt_count,
+        lease=message.lease,
+        idempotency_key=message.key,
+        is_recovery=message.attempt_count > 1 or message.outcome_unknown,
+        deadline_ms=(message.last_attempt_at or 0) + round(channel.timeout * 1000),
+        timeout_s=channel.timeout,
+    )
+
+
+def judge(job: Job, outcome: Outcome | None) -> Ended:
+    """The settlement of an ended job, by its channel's policy, and the event that tells of it."""
+    message = job.message
+    verdict = retry.released(message) if outcome is NOT_BEGUN else retry.decide(outcome, message, job.channel.retry_policy)
+    if job.found_unsent and verdict.outcome_unknown is None:
+        verdict = replace(verdict, outcome_unknown=False)
+    receipt = storable_receipt(outcome.receipt) if isinstance(outcome, Delivered) else None
+    name = RELEASED if outcome is NOT_BEGUN else type(outcome).__name__.lower()
+    event = AttemptFinished(
+        message_id=message.id,
+        channel=message.channel,
+        attempt=message.attempt_count,
+        lease=message.lease,
+        outcome=name,
+        status=verdict.status,
+        duration_ms=max(0, round((time.monotonic() - job.taken_at) * 1000)),
+        waited_ms=max(0, (message.last_attempt_at or 0) - message.next_attempt_at),
+        next_due_ms=verdict.delay_ms or None,
+        error=verdict.error,
+    )
+    return Ended(Settlement(message.id, message.lease, verdict, name, receipt), event)

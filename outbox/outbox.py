@@ -1,0 +1,330 @@
+"""The façade that an application holds."""
+
+import os
+import secrets
+import socket
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import ref
+
+from sqlalchemy import Engine
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import DBAPIError
+
+from outbox import replies, transactions
+from outbox.channels.base import Channel, FunctionChannel
+from outbox.channels.registry import ChannelRegistry
+from outbox.clock import Clock
+from outbox.delivery import Delivery
+from outbox.errors import MessageNotFound, OperationRefused
+from outbox.lifecycle import Status
+from outbox.maintenance import Maintenance
+from outbox.message import Attempt, AttemptRecord, Message, NewMessage, Queued
+from outbox.policy.retention import Retention
+from outbox.policy.turns import TurnStatus, turn_status
+from outbox.preparing import DEFAULT_PAYLOAD_LIMIT, Preparer
+from outbox.relay import Batch, Relay, RelayReport
+from outbox.store.driver_errors import as_outbox_error
+from outbox.store.records import ChannelStats, GateKind, MessageFilter, OperatorResult
+from outbox.store.schema import DEFAULT_TABLE
+from outbox.store.sqlstore import open_store
+from outbox.telemetry import Telemetry
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+
+_Function = TypeVar("_Function", bound=Callable[[Message, Attempt], Any])
+
+BULK_LIMIT = 10_000
+"""Messages that one operator action changes at the most; repeat it for more."""
+
+
+class Outbox:
+    """One outbox: the table in the application's database, and the channels through which its messages go out.
+
+    :param url: the database, ``sqlite:///app.db`` or ``postgresql+psycopg://…``; or give ``engine``.
+    :param channels: the adapters. Leave it empty in an application that only enqueues; the workers know them.
+    :param table_name: prefix of the tables.
+    :param payload_limit: bytes that the encoded payload and headers of one message may take.
+    :param retention: how long terminal rows are kept.
+    :param log_successes: record successful attempts in the attempt log too, not only failed and unknown ones.
+    :param clock: for tests; the default is the database's clock on PostgreSQL and the host's on SQLite.
+    """
+
+    def __init__(
+        self,
+        url: str | URL | None = None,
+        *,
+        engine: Engine | None = None,
+        channels: Iterable[Channel] = (),
+        table_name: str = DEFAULT_TABLE,
+        payload_limit: int = DEFAULT_PAYLOAD_LIMIT,
+        retention: Retention | None = None,
+        log_successes: bool = False,
+        clock: Clock | None = None,
+        telemetry: Telemetry | None = None,
+    ) -> None:
+        self.application_engine = engine
+        """The engine that the application gave, whose transactions an enqueue joins; the store may use one of its own."""
+        self.store = open_store(url, engine=engine, table_name=table_name, clock=clock, log_successes=log_successes)
+        self.channels = ChannelRegistry()
+        for channel in channels:
+            self.channels.register(channel)
+        self.telemetry = telemetry or Telemetry()
+        self._start_token = secrets.token_hex(4)
+        self.on_commit: Callable[[], None] | None = None
+        """Called after each commit that holds a new message: the nudge. It must not block."""
+        self.delivery = Delivery(self.store, self.telemetry, self.owner)
+        self.maintenance = Maintenance(self.store, self.channels, self.telemetry, retention or Retention())
+        _forget_after_fork(ref(self))
+        self.preparer = Preparer(self.channels, payload_limit)
+        self._inline = Relay(self.store, self.channels, _InlineDispatcher(self), self.telemetry)
+
+    def upgrade_schema(self) -> None:
+        """Create the tables, or bring them to this release's schema. Safe to call from any number of processes."""
+        from outbox.store import migrating  # Alembic, which an application that only enqueues need not import
+
+        migrating.upgrade(self.store)
+
+    def check_schema(self) -> None:
+        """Raise :class:`~outbox.errors.SchemaError` unless the database has this release's schema."""
+        from outbox.store import migrating
+
+        migrating.state(self.store).require_current(self.store.tables.messages.name)
+
+    def register(self, channel: Channel) -> None:
+        """Add a channel. Raises :class:`~outbox.errors.ConfigurationError` when it could not work."""
+        self.channels.register(channel)
+
+    def channel(self, name: str, **policy: Any) -> Callable[[_Function], _Function]:
+        """Register the decorated function as a channel; keyword arguments are its policy (``timeout=`` and the like)."""
+
+        def register(function: _Function) -> _Function:
+            self.register(FunctionChannel(name, function, **policy))
+            return function
+
+        return register
+
+    def enqueue(
+        self,
+        transaction: Any,
+        channel: str,
+        *,
+        target: str = "",
+        payload: Any = None,
+        account_id: str = "",
+        turn_id: str | None = None,
+        dispatch_kind: str | None = "final",
+        idempotency_key: str | None = None,
+        ordering_key: str | None = None,
+        priority: int = 0,
+        delay: float | timedelta | None = None,
+        due_at: datetime | None = None,
+        expires_in: float | timedelta | None = None,
+        max_attempts: int | None = None,
+        headers: dict[str, Any] | None = None,
+    ) -> Queued:
+        """Write a message in the caller's open transaction: one statement, no network.
+
+        :param transaction: what holds the open transaction: a SQLAlchemy ``Session``, ``scoped_session`` or ``Connection``.
+        :param target: where the channel sends it: a URL, a chat id, an address.
+        :param payload: anything JSON can hold, and datetime, date, time, timedelta, UUID, Decimal, bytes and tuple.
+        :param turn_id: groups messages, for :meth:`turn_status`.
+        :param dispatch_kind: only ``final`` messages are sent again after a failure; ``block`` and ``tool`` ones are not.
+        :param idempotency_key: unique per channel while the row is kept; enqueueing it again returns the first message.
+        :param ordering_key: messages of one channel and key are sent in order, one at a time.
+        :param priority: from -100 to 100; higher goes first.
+        :param delay: seconds (or a timedelta) until it is due; or ``due_at``, a datetime with a time zone.
+        :param expires_in: seconds after the first due time at which it is no longer worth sending; default: the channel's TTL.
+        :param headers: the application's own, handed to the adapter.
+        :raises outbox.errors.UnknownChannel: the channels are known here, and this is none of them.
+        :raises outbox.errors.InvalidMessage: the message cannot be stored or sent as it is.
+        :raises outbox.errors.TransactionError: the transaction is closed, read-only or in autocommit mode.
+        :raises outbox.errors.SchemaError: the tables are not there.
+        """
+        message = NewMessage(
+            channel=channel, target=target, payload=payload, account_id=account_id, turn_id=turn_id,
+            dispatch_kind=dispatch_kind, idempotency_key=idempotency_key, ordering_key=ordering_key, priority=priority,
+            delay=delay, due_at=due_at, expires_in=expires_in, max_attempts=max_attempts, headers=headers,
+        )  # fmt: skip
+        return self.enqueue_many(transaction, [message])[0]
+
+    def enqueue_many(self, transaction: Any, messages: Sequence[NewMessage]) -> list[Queued]:
+        """Write messages in the caller's open transaction: all of them, or none where one is refused. See :meth:`enqueue`."""
+        rows = self.preparer.rows(messages)
+        try:
+            queued = self.store.add(transactions.connection_of(transaction), rows)
+        except DBAPIError as error:
+            raise as_outbox_error(error, self.store.tables) from error
+        if self.on_commit is not None:
+            transactions.after_commit(transaction, self.on_commit)
+        return queued
+
+    def enqueue_reply(
+        self,
+        transaction: Any,
+        channel: str,
+        *,
+        target: str,
+        parts: Sequence[str | Mapping[str, Any]],
+        reply_to: str | int | None = None,
+        thread_id: str | int | None = None,
+        **options: Any,
+    ) -> list[Queued]:
+        """Write a reply of several parts as messages of one turn, sent in order; see :mod:`outbox.replies`.
+
+        :param parts: texts, or dictionaries of ``text``, ``media``, ``reply_to``, ``thread_id``, ``silent`` and ``extra``.
+        :param reply_to: what the reply answers: used by the first part delivered that names nothing else itself.
+        :param thread_id: where the parts go that name no thread themselves.
+        :param options: as for :meth:`enqueue`; an ``idempotency_key`` becomes ``key#1``, ``key#2`` and so on.
+        """
+        adapter = self.channels.get(channel) if len(self.channels) else None
+        common = NewMessage(channel=channel, target=target, **options)
+        return self.enqueue_many(transaction, replies.messages(adapter, common, parts, reply_to=reply_to, thread_id=thread_id))
+
+    async def aenqueue(self, transaction: "AsyncSession | AsyncConnection", channel: str, **options: Any) -> Queued:
+        """:meth:`enqueue` for an ``AsyncSession``, ``async_scoped_session`` or ``AsyncConnection``."""
+
+        def join(handle: Any) -> Queued:
+            return self.enqueue(handle, channel, **options)
+
+        queued: Queued = await transactions.async_handle(transaction).run_sync(join)
+        return queued
+
+    def get(self, message_id: str) -> Message:
+        """The message with that id. Raises :class:`~outbox.errors.MessageNotFound`."""
+        message = self.store.find(message_id)
+        if message is None:
+            raise MessageNotFound(f"no message {message_id!r} is kept")
+        return message
+
+    def list(
+        self, *, status: str | None = None, channel: str | None = None, target: str | None = None, turn_id: str | None = None,
+        before_seq: int | None = None, limit: int = 100,
+    ) -> Sequence[Message]:  # fmt: skip
+        """Messages that match, newest first; ``before_seq`` continues a longer listing."""
+        wanted = MessageFilter(
+            status=None if status is None else Status(status),
+            channel=channel,
+            target=target,
+            turn_id=turn_id,
+            before_seq=before_seq,
+        )
+        return self.store.list_messages(wanted, limit)
+
+    def attempts(self, message_id: str) -> Sequence[AttemptRecord]:
+        """The recorded attempts of a message: failed and unknown ones, and with ``log_successes`` all."""
+        return self.store.attempts(message_id)
+
+    def stats(self) -> Sequence[ChannelStats]:
+        """Counts by channel and status, and the age of each channel's oldest due message."""
+        return self.store.stats()
+
+    def turn_status(self, turn_id: str) -> TurnStatus:
+        """What became of a turn, judged by its final messages."""
+        return turn_status(self.store.turn(turn_id))
+
+    def retry(
+        self, ids: Sequence[str] | str | None = None, *, where: MessageFilter | None = None, actor: str | None = None,
+        reason: str | None = None,
+    ) -> OperatorResult:  # fmt: skip
+        """Make terminal or parked messages due again, from attempt 0 and with a fresh TTL; recorded with who and why."""
+        return self.store.replay(_meant(ids, where), BULK_LIMIT, actor=actor, reason=reason)
+
+    def cancel(
+        self, ids: Sequence[str] | str | None = None, *, where: MessageFilter | None = None, actor: str | None = None,
+        reason: str | None = None,
+    ) -> OperatorResult:  # fmt: skip
+        """Withdraw messages that are not being sent; recorded with who and why."""
+        return self.store.cancel(_meant(ids, where), BULK_LIMIT, actor=actor, reason=reason)
+
+    def resolve(
+        self, ids: Sequence[str] | str | None = None, *, sent: bool, where: MessageFilter | None = None,
+        actor: str | None = None, reason: str | None = None,
+    ) -> OperatorResult:  # fmt: skip
+        """Say of parked messages whether they were sent: recorded as delivered, or due again from attempt 0."""
+        return self.store.resolve(_meant(ids, where), BULK_LIMIT, sent=sent, actor=actor, reason=reason)
+
+    def pause(
+        self, channel: str, *, target: str = "", for_s: float | None = None, reason: str = "", actor: str | None = None
+    ) -> None:
+        """Stop sending through a channel, or to one of its targets, for ``for_s`` seconds or until :meth:`resume`."""
+        for_ms = None if for_s is None else round(for_s * 1000)
+        self.store.close(channel, target, GateKind.PAUSE, for_ms=for_ms, reason=reason, actor=actor)
+
+    def resume(self, channel: str, *, target: str | None = None) -> int:
+        """Open a channel, or one of its targets, again, whoever closed it; returns how many gates there were."""
+        return self.store.reopen(channel, target)
+
+    def relay_once(self, *, budget_s: float = 0.75) -> RelayReport:
+        """One relay pass that delivers in this process, without a broker: for tests, scripts and small tools."""
+        return self._inline.run_once(budget_s=budget_s)
+
+    def maintain_once(self) -> dict[str, int]:
+        """One maintenance pass; returns the rows changed by service."""
+        return self.maintenance.run_once()
+
+    def drain(self, *, timeout_s: float = 60.0) -> int:
+        """Deliver in this process until nothing is due, or ``timeout_s`` has passed; returns the messages attempted."""
+        attempted, until = 0, time.monotonic() + timeout_s
+        while time.monotonic() < until:
+            claimed = self._inline.run_once(budget_s=until - time.monotonic()).claimed
+            attempted += claimed
+            if not claimed:
+                break
+        return attempted
+
+    def owner(self) -> str:
+        """The name under which this process holds leases: unique while any of its rows is in flight."""
+        return self.owner_of(os.getpid())
+
+    def owner_of(self, pid: int) -> str:
+        """The name of process ``pid``, this one or one forked from it."""
+        return f"{socket.gethostname()}:{self._start_token}:{pid}"
+
+    def close(self) -> None:
+        """Stop sending, record what could not be recorded so far, and give back connections.
+
+        Raises what the database still refuses those outcomes with; without it they count as unknown once their lease is over.
+        """
+        try:
+            self.delivery.close(list(self.channels))
+        finally:
+            if self.application_engine is None or self.application_engine.pool is not self.store.engine.pool:
+                self.store.engine.dispose()
+
+
+def _forget_after_fork(outbox: "ref[Outbox]") -> None:
+    """No connection, thread or unrecorded outcome of the parent's may be used by a child: it begins anew."""
+
+    def begin_anew() -> None:
+        here = outbox()
+        if here is not None:
+            here.store.after_fork()
+            here.delivery = Delivery(here.store, here.telemetry, here.owner)
+
+    os.register_at_fork(after_in_child=begin_anew)
+
+
+class _InlineDispatcher:
+    """Delivers in the relay's own process."""
+
+    def __init__(self, outbox: Outbox) -> None:
+        self._outbox = outbox
+
+    def dispatch(self, batches: Sequence[Batch]) -> None:
+        for batch in batches:
+            channel = self._outbox.channels.get(batch.channel)
+            self._outbox.delivery.run(channel, batch.claims, watched=batch.watched)
+
+
+def _meant(ids: Sequence[str] | str | None, where: MessageFilter | None) -> MessageFilter:
+    wanted = where or MessageFilter()
+    if ids is not None:
+        wanted = replace(wanted, ids=[ids] if isinstance(ids, str) else [*ids])
+    if wanted.is_empty or (ids is not None and not wanted.ids):
+        raise OperationRefused("name the messages, by id or by a filter: this would touch every one")
+    return wanted

@@ -1,0 +1,221 @@
+"""The relay: finds due messages, claims them, and hands them out as delivery tasks. Any number may run at once."""
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from typing import Protocol
+
+from outbox.channels.base import Channel
+from outbox.channels.registry import ChannelRegistry
+from outbox.errors import BrokerUnavailable, OutboxError
+from outbox.message import Claim, Message
+from outbox.policy.destination import Limits, shares
+from outbox.policy.texts import check_text
+from outbox.store.protocol import Store
+from outbox.store.records import Gate, GateState, Lane, Stamp
+from outbox.telemetry import BrokerFailed, RelayPassed, Telemetry
+
+_log = logging.getLogger("outbox")
+
+CLAIM_LIMIT = 500
+_STAMP_LIMIT = 500
+_FIRST_BROKER_PAUSE_S = 1.0
+_LONGEST_BROKER_PAUSE_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The claims that travel in one broker message."""
+
+    channel: str
+    claims: Sequence[Claim]
+    capped: bool = False
+    """The channel's allowance is used up, so that more may be due: when this is done, look again."""
+    watched: bool = False
+    """A breaker of the channel counts failures: successes matter to it."""
+
+
+class Dispatcher(Protocol):
+    """Hands batches to whoever delivers them."""
+
+    def dispatch(self, batches: Sequence[Batch]) -> None:
+        """Publish; raises :class:`~outbox.errors.BrokerUnavailable` when any of the batches may not have been accepted."""
+
+
+@dataclass(slots=True)
+class RelayReport:
+    """What one pass did."""
+
+    claimed: int = 0
+    redispatched: int = 0
+    tasks: int = 0
+    stamped: int = 0
+
+
+class Relay:
+    """Runs passes over one store for the channels it knows."""
+
+    def __init__(
+        self, store: Store, channels: ChannelRegistry, dispatcher: Dispatcher, telemetry: Telemetry,
+        *, claim_limit: int = CLAIM_LIMIT,
+    ) -> None:  # fmt: skip
+        self._store = store
+        self._channels = channels
+        self._dispatcher = dispatcher
+        self._telemetry = telemetry
+        self._claim_limit = claim_limit
+        self._broker_failures = 0
+        self._broker_rests_until = 0.0
+
+    def run_once(self, *, budget_s: float = 0.75, should_stop: Callable[[], bool] = lambda: False) -> RelayReport:
+        """Dispatch until nothing is due, every allowance is used, or the budget (seconds) is spent.
+
+        While the broker refuses, passes do nothing for a growing while: the rows stay due and nothing is charged. A channel
+        that fails by itself does not stop the others; what it failed with is raised when they have had their turn.
+        """
+        report = RelayReport()
+        failures: dict[str, Exception] = {}
+        started = time.monotonic()
+        while not self._broker_rests() and not should_stop():
+            if not self._round(report, failures) or time.monotonic() - started >= budget_s:
+                break
+        if report.claimed or report.redispatched:
+            duration_ms = round((time.monotonic() - started) * 1000)
+            self._telemetry.emit(RelayPassed(report.claimed, report.redispatched, report.tasks, duration_ms))
+        if failures:
+            raise _together(list(failures.values()))
+        return report
+
+    def _round(self, report: RelayReport, failures: dict[str, Exception]) -> bool:
+        """One look at everything that is pending; whether another look may find more."""
+        names = [channel.name for channel in self._channels]
+        pending = self._store.pending(names)
+        if not pending:
+            return False
+        gates = self._store.gates(closed_only=False)
+        stamped = self._store.stamp(names, self._defaults_of, _STAMP_LIMIT) if pending.unstamped else 0
+        report.stamped += stamped
+        moved = stamped
+        lanes = {name: list(due) for name, due in groupby(sorted(pending.lanes, key=_urgency), key=lambda lane: lane.channel)}
+        for channel in self._channels:
+            here = [gate for gate in gates if gate.channel == channel.name]
+            closed = any(gate.state is GateState.CLOSED and not gate.target for gate in here)
+            if closed or channel.name in failures:
+                continue
+            try:
+                if pending.overdue:
+                    moved += self._redispatch(channel, report)
+                moved += self._claim(channel, lanes.get(channel.name, ()), here, report)
+            except OutboxError:  # the database as a whole: the others would fare no better
+                raise
+            except Exception as error:
+                failures[channel.name] = error
+        return moved > 0
+
+    def _redispatch(self, channel: Channel, report: RelayReport) -> int:
+        """Publish again what waited past its horizon: outside the allowance, so that lost messages cannot lock it."""
+        if self._broker_rests():
+            return 0
+        claims = self._store.redispatch(channel.name, self._claim_limit)
+        if not claims or not self._dispatch(batches(channel, claims), report):
+            return 0
+        report.redispatched += len(claims)
+        return len(claims)
+
+    def _claim(self, channel: Channel, lanes: Sequence[Lane], gates: Sequence[Gate], report: RelayReport) -> int:
+        moved = 0
+        allowed = shares(channel.max_in_flight, [lane.priority for lane in lanes])
+        for lane in lanes:
+            if self._broker_rests():
+                break
+            claimed = self._store.claim(lane, self._claim_limit, _limits(channel, gates, allowed[lane.priority]))
+            ready = batches(channel, claimed.claims, capped=claimed.capped, watched=any(gate.failures for gate in gates))
+            if ready and self._dispatch(ready, report):
+                report.claimed += len(claimed.claims)
+            moved += claimed.moved
+        return moved
+
+    def _dispatch(self, ready: Sequence[Batch], report: RelayReport) -> bool:
+        try:
+            self._dispatcher.dispatch(ready)
+        except BrokerUnavailable as error:
+            self._rest()
+            self._telemetry.emit(BrokerFailed(self._release(ready), str(error)))
+            return False
+        except OutboxError:
+            raise
+        except Exception:
+            self._release(ready)
+            raise
+        self._broker_failures = 0
+        report.tasks += len(ready)
+        return True
+
+    def _release(self, batches: Sequence[Batch]) -> int:
+        """The lease is unchanged, so a copy that got through after all is as good as the next one."""
+        return self._store.release([claim for batch in batches for claim in batch.claims])
+
+    def _broker_rests(self) -> bool:
+        return time.monotonic() < self._broker_rests_until
+
+    def _rest(self) -> None:
+        pause_s = min(_FIRST_BROKER_PAUSE_S * 2**self._broker_failures, _LONGEST_BROKER_PAUSE_S)
+        self._broker_failures += 1
+        self._broker_rests_until = time.monotonic() + pause_s
+
+    def _defaults_of(self, message: Message) -> Stamp:
+        channel = self._channels.get(message.channel)
+        return Stamp(message.id, channel.max_attempts, channel.ttl_ms, _ordering_key(channel, message))
+
+
+def _together(failures: Sequence[Exception]) -> Exception:
+    return failures[0] if len(failures) == 1 else ExceptionGroup("channels could not be relayed", failures)
+
+
+def _ordering_key(channel: Channel, message: Message) -> str | None:
+    """One row of which the adapter can make no key must not keep all others from being stamped: it goes without."""
+    try:
+        key = channel.ordering_key_for(message)
+        check_text("ordering_key", key)
+    except Exception:
+        _log.exception("message %s gets no ordering key", message.id)
+        return None
+    return key
+
+
+def _limits(channel: Channel, gates: Sequence[Gate], share: int) -> Limits:
+    """The channel's limits, with the targets that are closed or half open now."""
+    closed = {gate.target: gate.closed_until for gate in gates if gate.state is GateState.CLOSED}
+    probed = frozenset(gate.target for gate in gates if gate.state is GateState.HALF_OPEN)
+    return replace(channel.limits(), max_in_flight=share, closed=closed, probed=probed - closed.keys())
+
+
+def batches(channel: Channel, claims: Sequence[Claim], *, capped: bool = False, watched: bool = False) -> list[Batch]:
+    """Claims as broker messages of at most ``batch_size``: rows of one ordering key together, unknown outcomes alone."""
+    parts: list[list[Claim]] = [[]]
+    for together in _groups(claims):
+        if parts[-1] and (together[0].alone or parts[-1][0].alone or len(parts[-1]) + len(together) > channel.batch_size):
+            parts.append([])
+        parts[-1].extend(together)
+    return [Batch(channel.name, part, capped, watched) for part in parts if part]
+
+
+def _groups(claims: Sequence[Claim]) -> Iterator[list[Claim]]:
+    """Claims that must not be torn apart: those of one ordering key, in their order; every other one by itself."""
+    by_key: dict[str, list[Claim]] = {}
+    groups: list[list[Claim]] = []
+    for claim in claims:
+        if claim.ordering_key is None:
+            groups.append([claim])
+        elif claim.ordering_key in by_key:
+            by_key[claim.ordering_key].append(claim)
+        else:
+            by_key[claim.ordering_key] = [claim]
+            groups.append(by_key[claim.ordering_key])
+    yield from groups
+
+
+def _urgency(lane: Lane) -> tuple[str, int]:
+    return lane.channel, -lane.priority

@@ -1,0 +1,1 @@
+"""Storage: the verbs that move rows, and the SQL behind them."""

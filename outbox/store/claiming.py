@@ -1,0 +1,188 @@
+"""``claim`` and ``redispatch``: from due to dispatched.
+
+Who may write a due row here: any relay, an operator, maintenance. On PostgreSQL each locks the rows it means with ``skip
+locked`` and repeats its predicate; on SQLite ``BEGIN IMMEDIATE`` lets one transaction in at a time.
+"""
+
+import sys
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+from sqlalchemy import BigInteger, ColumnElement, Row, Select, Update, and_, bindparam, func, select, update
+
+from outbox.lifecycle import Event, Status, sources, target
+from outbox.message import Claim
+from outbox.policy.destination import Limits, Rate, spend, tokens
+from outbox.store import pacing
+from outbox.store.conditions import unexpired
+from outbox.store.ordering import in_order
+from outbox.store.records import Claimed, Lane
+from outbox.store.schema import claimable, literal, status_in
+from outbox.store.sql import Sql, Transaction, clamp
+
+SHORTEST_HORIZON_MS = 60_000
+LONGEST_HORIZON_MS = 600_000
+CLOSED_UNTIL_RESUMED_MS = 60_000
+
+
+def claim(tx: Transaction, lane: Lane, limit: int, limits: Limits) -> Claimed:
+    """Dispatch up to ``limit`` due rows of a lane, oldest first, within ``limits``.
+
+    A row whose target is closed or can take no more for now is postponed, and one that waits behind an earlier row of its
+    ordering key is marked blocked. Both leave the due index, so that they are met once and hide nobody. Concurrent relays on
+    PostgreSQL may together overshoot ``max_in_flight`` by one claim each.
+    """
+    allowance = limits.max_in_flight - tx.execute(_in_flight(tx.sql), channel=lane.channel).scalar_one()
+    limit = min(limit, allowance, _tokens(tx, lane.channel, limits.rate))
+    if limit > 0 and pacing.WHOLE_CHANNEL in limits.probed:
+        limit = len(pacing.win_permits(tx, lane.channel, [pacing.WHOLE_CHANNEL], limits.permit_ms))
+    if limit <= 0:
+        return Claimed((), 0, capped=allowance <= 0)
+    met = tx.execute(_candidates(tx.sql), channel=lane.channel, priority=lane.priority, limit=limit).all()
+    postponed, probes = _shut_out(tx, lane.channel, met, limits)
+    admission = pacing.admit(tx, lane.channel, [row for row in met if row.seq not in postponed], limits)
+    postponed |= admission.postponed
+    if postponed:
+        tx.execute_on(_postpone(tx.sql), [{"seq": seq, "until": until} for seq, until in sorted(postponed.items())])
+    going = [row for row in met if row.seq not in postponed]
+    free = [row for row in going if row.ordering_key is None]
+    keyed = [row for row in going if row.ordering_key is not None]
+    per_key = 1 if limits.by_target or probes else limits.per_key
+    in_turn = in_order(
+        tx, lane.channel, keyed, limit=limit - len(free), per_key=per_key, closed=limits.closed.keys() | limits.probed
+    )
+    claims = _dispatch(tx, _oldest_first(met, [*([row] for row in free), *in_turn.chosen]))
+    if limits.rate is not None:
+        _spend(tx, lane.channel, limits.rate, len(claims))
+    moved = len(claims) + len(postponed) + in_turn.blocked
+    return Claimed(claims, moved, capped=len(claims) >= allowance)
+
+
+def redispatch(tx: Transaction, channel: str, limit: int) -> list[Claim]:
+    """Rows whose dispatch horizon passed, to be published again as they are: every copy in the broker stays valid."""
+    return _claims(tx.execute(_redispatch(tx.sql), of_channel=channel, limit=limit).all())
+
+
+def _shut_out(tx: Transaction, channel: str, rows: Sequence[Row[Any]], limits: Limits) -> tuple[dict[int, int | None], bool]:
+    """The rows of closed targets, with when to look again; a half-open target lets one row pass, if nobody else's does."""
+    postponed: dict[int, int | None] = {row.seq: limits.closed[row.target] for row in rows if row.target in limits.closed}
+    probed = limits.probed - {pacing.WHOLE_CHANNEL}
+    doubtful = [row for row in rows if row.target in probed and row.seq not in postponed]
+    if not doubtful:
+        return postponed, False
+    permits = pacing.win_permits(tx, channel, (row.target for row in doubtful), limits.permit_ms)
+    going: set[str] = set()
+    for row in doubtful:
+        if row.target in permits and row.target not in going:
+            going.add(row.target)
+        else:
+            postponed[row.seq] = permits.get(row.target)
+    return postponed, bool(going)
+
+
+def _tokens(tx: Transaction, channel: str, rate: Rate | None) -> int:
+    if rate is None:
+        return sys.maxsize
+    free_at = pacing.bucket(tx, channel, [pacing.WHOLE_CHANNEL])[pacing.WHOLE_CHANNEL]
+    return tokens(rate, free_at, tx.moment())
+
+
+def _spend(tx: Transaction, channel: str, rate: Rate, count: int) -> None:
+    free_at = pacing.bucket(tx, channel, [pacing.WHOLE_CHANNEL])[pacing.WHOLE_CHANNEL]
+    pacing.fill(tx, channel, {pacing.WHOLE_CHANNEL: spend(rate, free_at, tx.moment(), count)})
+
+
+def _oldest_first(met: Sequence[Row[Any]], lines: Sequence[Sequence[Row[Any]]]) -> list[Row[Any]]:
+    """The rows of all lines, each line in one piece, in the order in which their first rows were met."""
+    place = {row.seq: index for index, row in enumerate(met)}
+    return [row for line in sorted(lines, key=lambda line: place[line[0].seq]) for row in line]
+
+
+def _dispatch(tx: Transaction, rows: Sequence[Row[Any]]) -> list[Claim]:
+    if not rows:
+        return []
+    written = tx.execute_on(_set_dispatched(tx.sql), [{"seq": row.seq} for row in rows]).all()
+    position = {row.seq: index for index, row in enumerate(rows)}
+    return _claims(sorted(written, key=lambda row: position[row.seq]))
+
+
+def _claims(rows: Sequence[Row[Any]]) -> list[Claim]:
+    return [Claim(row.id, row.lease, row.ordering_key, alone=bool(row.outcome_unknown)) for row in rows]
+
+
+@lru_cache(maxsize=64)
+def _in_flight(sql: Sql) -> Select[Any]:
+    c = sql.tables.messages.c
+
+    def count(status: Status) -> ColumnElement[int]:
+        here = and_(c.channel == bindparam("channel"), c.status == literal(status))
+        return select(func.count()).select_from(sql.tables.messages).where(here).scalar_subquery()
+
+    return select(count(Status.DISPATCHED) + count(Status.SENDING))
+
+
+@lru_cache(maxsize=64)
+def _candidates(sql: Sql) -> Select[Any]:
+    m = sql.tables.messages
+    return (
+        select(m.c.seq, m.c.target, m.c.ordering_key, m.c.outcome_unknown, m.c.attempt_count, m.c.next_attempt_at)
+        .where(
+            claimable(m),
+            m.c.channel == bindparam("channel"),
+            m.c.priority == bindparam("priority"),
+            m.c.next_attempt_at <= sql.now,
+            unexpired(sql, m.c),
+        )
+        .order_by(m.c.next_attempt_at, m.c.seq)
+        .limit(bindparam("limit"))
+        .with_for_update(skip_locked=True)
+    )
+
+
+@lru_cache(maxsize=64)
+def _postpone(sql: Sql) -> Update:
+    m = sql.tables.messages
+    r = sql.dialect.records("r", {"seq": BigInteger(), "until": BigInteger()})
+    return (
+        update(m)
+        .where(m.c.seq == r.c.seq, status_in(m, sources(Event.POSTPONE)))
+        .values(next_attempt_at=func.coalesce(r.c.until, sql.now + CLOSED_UNTIL_RESUMED_MS), lease=m.c.lease + 1)
+    )
+
+
+def _horizon(sql: Sql, row: Any) -> ColumnElement[int]:
+    """The longer a message has waited, the longer its horizon: a day without workers must not fill the broker with copies."""
+    return sql.now + clamp(sql.now - row.next_attempt_at, SHORTEST_HORIZON_MS, LONGEST_HORIZON_MS)
+
+
+@lru_cache(maxsize=64)
+def _set_dispatched(sql: Sql) -> Update:
+    m = sql.tables.messages
+    r = sql.dialect.records("r", {"seq": BigInteger()})
+    return (
+        update(m)
+        .where(m.c.seq == r.c.seq, status_in(m, sources(Event.CLAIM)))
+        .values(status=literal(target(Event.CLAIM)), lease_until=_horizon(sql, m.c), blocked=literal(0))
+        .returning(m.c.seq, m.c.id, m.c.lease, m.c.ordering_key, m.c.outcome_unknown)
+    )
+
+
+@lru_cache(maxsize=64)
+def _redispatch(sql: Sql) -> Update:
+    m = sql.tables.messages
+    overdue = and_(m.c.status == literal(Status.DISPATCHED), m.c.channel == bindparam("of_channel"), m.c.lease_until < sql.now)
+    rows = (
+        select(m.c.seq)
+        .where(overdue)
+        .order_by(m.c.lease_until, m.c.seq)
+        .limit(bindparam("limit"))
+        .with_for_update(skip_locked=True)
+        .cte("rows")
+    )
+    return (
+        update(m)
+        .where(m.c.seq.in_(select(rows.c.seq)), overdue)
+        .values(lease_until=_horizon(sql, m.c))
+        .returning(m.c.seq, m.c.id, m.c.lease, m.c.ordering_key, m.c.outcome_unknown)
+    )

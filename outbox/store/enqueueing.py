@@ -1,0 +1,100 @@
+"""``add``: rows into the caller's own transaction."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import lru_cache
+from typing import Any
+
+from sqlalchemy import BigInteger, Connection, Integer, Select, bindparam, case, select
+
+from outbox.errors import OutboxError
+from outbox.lifecycle import Status
+from outbox.message import Queued
+from outbox.store.records import NewRow
+from outbox.store.schema import literal
+from outbox.store.sql import NOW, Sql
+
+_LOOKUPS = 3
+"""How often a key that conflicts and yet is not found is tried: its row was deleted, or rolled back, in between."""
+
+
+def add(connection: Connection, sql: Sql, rows: Sequence[NewRow], now_ms: int) -> list[Queued]:
+    """Insert ``rows`` through the caller's connection; one statement when none, or just one, carries an idempotency key.
+
+    Keys are inserted in sorted order, so that two transactions with the same keys wait for each other instead of locking up.
+    """
+    time = {NOW: now_ms} if sql.binds_now else {}
+    parameters = [{**asdict(row), **time} for row in rows]
+    plain = [row for row in parameters if row["idempotency_key"] is None]
+    keyed = sorted((row for row in parameters if row["idempotency_key"] is not None), key=_key)
+    if plain:
+        connection.execute(_insert(sql), plain)
+    answers = {row["id"]: Queued(row["id"], created=True) for row in plain}
+    for row in keyed:
+        answers[row["id"]] = _add_keyed(connection, sql, row)
+    return [answers[row.id] for row in rows]
+
+
+def _add_keyed(connection: Connection, sql: Sql, row: dict[str, Any]) -> Queued:
+    for _ in range(_LOOKUPS):
+        inserted = connection.execute(_insert_keyed(sql), row).scalar_one_or_none()
+        if inserted is not None:
+            return Queued(inserted, created=True)
+        existing = connection.execute(
+            _find_keyed(sql), {"channel": row["channel"], "idempotency_key": row["idempotency_key"]}
+        ).scalar_one_or_none()
+        if existing is not None:
+            return Queued(existing, created=False)
+    raise OutboxError(
+        f"the idempotency key {row['idempotency_key']!r} of channel {row['channel']!r} conflicts with a row that this "
+        "transaction cannot see; its isolation level is above read committed: retry the whole transaction"
+    )
+
+
+def _key(row: dict[str, Any]) -> tuple[str, str]:
+    return row["channel"], row["idempotency_key"]
+
+
+@lru_cache(maxsize=64)
+def _insert(sql: Sql) -> Any:
+    due_at = bindparam("due_at", type_=BigInteger)
+    ttl_ms = bindparam("ttl_ms", type_=BigInteger)
+    due = case((due_at.is_not(None), due_at), else_=sql.now + bindparam("delay_ms", type_=BigInteger))
+    return sql.dialect.insert(sql.tables.messages).values(
+        **{name: bindparam(name) for name in _COPIED},
+        status=literal(Status.QUEUED),
+        queued_at=sql.now,
+        next_attempt_at=due,
+        ttl_ms=ttl_ms,
+        expires_at=case((ttl_ms.is_not(None), due + ttl_ms)),
+        stamped=bindparam("stamped", type_=Integer),
+    )
+
+
+@lru_cache(maxsize=64)
+def _insert_keyed(sql: Sql) -> Any:
+    messages = sql.tables.messages
+    return (
+        _insert(sql)
+        .on_conflict_do_nothing(
+            index_elements=[messages.c.channel, messages.c.idempotency_key],
+            index_where=messages.c.idempotency_key.is_not(None),
+        )
+        .returning(messages.c.id)
+    )
+
+
+@lru_cache(maxsize=64)
+def _find_keyed(sql: Sql) -> Select[Any]:
+    c = sql.tables.messages.c
+    return select(c.id).where(
+        c.channel == bindparam("channel"),
+        c.idempotency_key == bindparam("idempotency_key"),
+        c.idempotency_key.is_not(None),
+    )
+
+
+_COPIED = (
+    "id", "channel", "account_id", "target", "turn_id", "dispatch_kind", "payload", "headers", "ordering_key", "priority",
+    "idempotency_key", "max_attempts",
+)  # fmt: skip

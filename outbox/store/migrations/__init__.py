@@ -1,0 +1,1 @@
+"""The schema's versions, as Alembic revisions that run on both databases, forward only."""

@@ -1,0 +1,67 @@
+"""PostgreSQL: writers side by side, so rows are locked with ``skip locked`` and ordering keys with advisory locks."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Engine,
+    FromClause,
+    Table,
+    Text,
+    bindparam,
+    cast,
+    column,
+    create_engine,
+    func,
+    literal_column,
+    select,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, insert
+from sqlalchemy.engine import URL
+from sqlalchemy.types import TypeEngine
+
+from outbox.store.sql import RECORDS, Dialect
+
+FROZEN_TRANSACTION_MS = 30_000
+"""A process frozen inside a transaction gives up its locks after this long."""
+
+# As a scalar subquery the volatile clock is read once a statement, and its value can bound an index scan.
+_NOW = select(cast(func.extract("epoch", func.clock_timestamp()) * 1000, BigInteger)).scalar_subquery()
+
+_KEYS = (
+    func.unnest(bindparam("keys", type_=ARRAY(Text))).table_valued(column("key", Text), name="ordering_keys").render_derived()
+)
+_LOCK_KEYS = select(_KEYS.c.key).where(func.pg_try_advisory_xact_lock(func.hashtextextended(_KEYS.c.key, literal_column("0"))))
+
+
+class PostgreSQLDialect(Dialect):
+    """The differences of PostgreSQL ≥ 13."""
+
+    locks_rows = True
+
+    def now(self) -> ColumnElement[int] | None:
+        return _NOW
+
+    def records(self, name: str, columns: Mapping[str, TypeEngine[Any]]) -> FromClause:
+        return (
+            func.jsonb_to_recordset(cast(bindparam(RECORDS, type_=Text), JSONB))
+            .table_valued(*(column(key, kind) for key, kind in columns.items()), name=name)
+            .render_derived(with_types=True)
+        )
+
+    def insert(self, table: Table) -> Any:
+        return insert(table)
+
+    def lock_keys(self, connection: Connection, keys: Sequence[str]) -> set[str]:
+        return set(connection.execute(_LOCK_KEYS, {"keys": sorted(keys)}).scalars())
+
+
+def engine_for(url: URL) -> Engine:
+    """An engine at read committed, whose frozen transactions end by themselves; what the URL says itself wins."""
+    own = url.normalized_query
+    options = [f"-c idle_in_transaction_session_timeout={FROZEN_TRANSACTION_MS}", *own.get("options", ())]
+    patience = {} if "connect_timeout" in own else {"connect_timeout": 5}
+    return create_engine(url, isolation_level="READ COMMITTED", connect_args={"options": " ".join(options), **patience})

@@ -1,0 +1,139 @@
+"""What the SQL of both databases is written in: the dialect's few differences, and the transaction that runs a verb."""
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    CursorResult,
+    Executable,
+    FromClause,
+    Row,
+    Table,
+    bindparam,
+    case,
+    select,
+)
+from sqlalchemy.types import TypeEngine
+
+from outbox.clock import Clock
+from outbox.lifecycle import Status
+from outbox.message import Message
+from outbox.store.schema import Tables
+
+RECORDS = "records"
+NOW = "now"
+
+
+class Dialect(ABC):
+    """What SQLite and PostgreSQL spell differently."""
+
+    locks_rows: bool
+    """Whether writers run side by side, so that rows and ordering keys must be locked one by one."""
+
+    @abstractmethod
+    def now(self) -> ColumnElement[int] | None:
+        """The database's own clock in epoch milliseconds, or ``None`` where the host's clock is bound instead."""
+
+    @abstractmethod
+    def records(self, name: str, columns: Mapping[str, TypeEngine[Any]]) -> FromClause:
+        """A table made of the JSON array that is bound as ``records``: one statement text however many rows travel in it."""
+
+    @abstractmethod
+    def insert(self, table: Table) -> Any:
+        """The dialect's insert, which both spell with ``on_conflict_do_nothing`` and ``on_conflict_do_update``."""
+
+    @abstractmethod
+    def lock_keys(self, connection: Connection, keys: Sequence[str]) -> set[str]:
+        """The ordering keys that this transaction holds to its end; keys that another one holds are left out."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sql:
+    """One outbox's tables in one dialect. Statements are built once from it and cached by its identity."""
+
+    tables: Tables
+    dialect: Dialect
+    clock: Clock | None
+
+    @property
+    def now(self) -> ColumnElement[int]:
+        """The present moment inside a statement. An injected clock beats the database's."""
+        own = None if self.clock is not None else self.dialect.now()
+        return bindparam(NOW, type_=BigInteger) if own is None else own
+
+    @property
+    def binds_now(self) -> bool:
+        """Whether statements that use :attr:`now` need it as a parameter."""
+        return self.clock is not None or self.dialect.now() is None
+
+
+@dataclass(frozen=True)
+class Transaction:
+    """An open transaction of the store's own, with the moment it was opened for databases that bind the time."""
+
+    connection: Connection
+    sql: Sql
+    now_ms: int
+    _parameters: dict[str, int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_parameters", {NOW: self.now_ms} if self.sql.binds_now else {})
+
+    def moment(self) -> int:
+        """The present moment (epoch milliseconds), for decisions that are not made in SQL; one statement on PostgreSQL."""
+        return self.now_ms if self.sql.binds_now else int(self.connection.execute(select(self.sql.now)).scalar_one())
+
+    def execute(self, statement: Executable, **parameters: Any) -> CursorResult[Any]:
+        """Run a statement with its parameters and, where it is bound, the time."""
+        return self.connection.execute(statement, {**self._parameters, **parameters})
+
+    def execute_on(self, statement: Executable, records: Iterable[Mapping[str, Any]], **parameters: Any) -> CursorResult[Any]:
+        """Run a statement over ``records``, which it reads through :meth:`Dialect.records`."""
+        return self.execute(statement, **{RECORDS: json.dumps(list(records))}, **parameters)
+
+
+def clamp(value: ColumnElement[Any], low: Any, high: Any) -> ColumnElement[Any]:
+    """``value``, but not below ``low`` nor above ``high``; spelled so that both databases read it."""
+    return case((value < low, low), (value > high, high), else_=value)
+
+
+def to_message(row: Row[Any]) -> Message:
+    """A row of the messages table as a :class:`~outbox.message.Message`."""
+    c = row._mapping
+    return Message(
+        seq=c["seq"],
+        id=c["id"],
+        channel=c["channel"],
+        target=c["target"],
+        account_id=c["account_id"],
+        turn_id=c["turn_id"],
+        dispatch_kind=c["dispatch_kind"],
+        payload_json=c["payload"],
+        headers_json=c["headers"],
+        ordering_key=c["ordering_key"],
+        priority=c["priority"],
+        idempotency_key=c["idempotency_key"],
+        queued_at=c["queued_at"],
+        status=Status(c["status"]),
+        attempt_count=c["attempt_count"],
+        max_attempts=c["max_attempts"],
+        next_attempt_at=c["next_attempt_at"],
+        expires_at=c["expires_at"],
+        last_attempt_at=c["last_attempt_at"],
+        last_error=c["last_error"],
+        error_class=c["error_class"],
+        terminal_reason=c["terminal_reason"],
+        delivered_at=c["delivered_at"],
+        completed_at=c["completed_at"],
+        receipt_json=c["receipt"],
+        lease=c["lease"],
+        lease_until=c["lease_until"],
+        lease_owner=c["lease_owner"],
+        outcome_unknown=bool(c["outcome_unknown"]),
+    )

@@ -1,0 +1,82 @@
+"""SQLite: one writer at a time, so ``BEGIN IMMEDIATE`` is the lock that PostgreSQL needs many for."""
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    FromClause,
+    StaticPool,
+    Table,
+    bindparam,
+    cast,
+    create_engine,
+    event,
+    func,
+    select,
+)
+from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.engine import URL
+from sqlalchemy.types import TypeEngine
+
+from outbox.store.sql import RECORDS, Dialect
+
+BUSY_TIMEOUT_MS = 5_000
+READ_ONLY = "outbox_read_only"
+"""Execution option of a connection whose transactions only read, and so need not queue behind the writers."""
+
+
+class SQLiteDialect(Dialect):
+    """The differences of SQLite ≥ 3.35."""
+
+    locks_rows = False
+
+    def now(self) -> ColumnElement[int] | None:
+        return None
+
+    def records(self, name: str, columns: Mapping[str, TypeEngine[Any]]) -> FromClause:
+        array = func.json_each(bindparam(RECORDS)).table_valued("value", name=f"{name}_array")
+        return select(
+            *(cast(func.json_extract(array.c.value, f"$.{column}"), kind).label(column) for column, kind in columns.items())
+        ).subquery(name)
+
+    def insert(self, table: Table) -> Any:
+        return insert(table)
+
+    def lock_keys(self, connection: Connection, keys: Sequence[str]) -> set[str]:
+        return set(keys)
+
+
+def engine_for(url: URL) -> Engine:
+    """An engine whose transactions take the write lock when they begin, with durable commits.
+
+    A deferred transaction that reads and then writes fails at once with SQLITE_BUSY_SNAPSHOT, whatever the busy timeout.
+    """
+    if in_memory(url):
+        engine = create_engine(url, poolclass=StaticPool, connect_args={"check_same_thread": False})
+    else:
+        engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_MS / 1000})
+    event.listen(engine, "connect", _set_pragmas)
+    event.listen(engine, "begin", _begin)
+    return engine
+
+
+def in_memory(url: URL) -> bool:
+    """Whether the database lives and dies with its connection."""
+    return url.database in (None, "", ":memory:") or "mode=memory" in str(url.database)
+
+
+def _set_pragmas(connection: sqlite3.Connection, _record: object) -> None:
+    connection.isolation_level = None  # the begin hook speaks; the driver must not
+    cursor = connection.cursor()
+    for pragma in (f"busy_timeout={BUSY_TIMEOUT_MS}", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin(connection: Connection) -> None:
+    read_only = connection.get_execution_options().get(READ_ONLY, False)
+    connection.exec_driver_sql("BEGIN DEFERRED" if read_only else "BEGIN IMMEDIATE")

@@ -1,0 +1,102 @@
+"""Joining the transaction that an application's SQLAlchemy session or connection holds."""
+
+import logging
+from collections.abc import Callable
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from sqlalchemy import Connection, event
+from sqlalchemy.exc import InvalidRequestError
+from sqlalchemy.orm import Session, SessionTransaction, scoped_session
+
+from outbox.errors import TransactionError
+
+_log = logging.getLogger("outbox")
+
+
+def connection_of(handle: Any) -> Connection:
+    """The connection in whose transaction a message is to be written. Raises :class:`~outbox.errors.TransactionError`."""
+    if hasattr(handle, "run_sync"):
+        raise TransactionError(f"an {type(handle).__name__} needs `await outbox.aenqueue(...)`")
+    handle = _unwrapped(handle)
+    if not isinstance(handle, Session | Connection):
+        raise TransactionError(
+            f"enqueue needs an open Session or Connection of SQLAlchemy as its first argument, not {type(handle).__name__}"
+        )
+    try:
+        connection = handle.connection() if isinstance(handle, Session) else handle
+        if handle is connection and not connection.in_transaction():
+            connection.begin()
+    except InvalidRequestError as error:
+        raise TransactionError(f"the {type(handle).__name__} cannot take part: {error}") from error
+    if not connection.in_transaction():
+        raise TransactionError("the session's transaction is over already, and its connection will not be committed")
+    if _commits_by_itself(connection):
+        raise TransactionError("the connection is in autocommit mode: a message would be sent for data that is rolled back")
+    return connection
+
+
+def async_handle(handle: Any) -> Any:
+    """What can run :func:`connection_of` in its greenlet. Raises :class:`~outbox.errors.TransactionError`."""
+    if hasattr(handle, "registry"):  # an async_scoped_session
+        handle = handle()
+    if not hasattr(handle, "run_sync"):
+        raise TransactionError(f"aenqueue needs an AsyncSession or AsyncConnection of SQLAlchemy, not {type(handle).__name__}")
+    return handle
+
+
+def after_commit(handle: Any, call: Callable[[], None]) -> None:
+    """Run ``call`` once when the handle's transaction has been committed; a rollback forgets it.
+
+    A session says so when the commit is done; a bare connection, just before. The nudge is late enough for both.
+    """
+    handle = _unwrapped(handle)
+    if handle not in _waiting:
+        _waiting[handle] = set()
+        if isinstance(handle, Session):
+            event.listen(handle, "after_commit", _session_committed)
+            event.listen(handle, "after_transaction_end", _session_ended)
+        else:
+            event.listen(handle, "commit", _call)
+            event.listen(handle, "rollback", _forget)
+    _waiting[handle].add(call)
+
+
+_waiting: WeakKeyDictionary[Any, set[Callable[[], None]]] = WeakKeyDictionary()
+"""What each session or connection does after its commit. Its listeners stay: removing them while they run is not safe."""
+
+
+def _session_committed(session: Session) -> None:
+    if not session.in_nested_transaction():  # the release of a savepoint is reported as a commit too
+        _call(session)
+
+
+def _session_ended(session: Session, transaction: SessionTransaction) -> None:
+    if transaction.parent is None:  # rolled back, or closed without a word
+        _forget(session)
+
+
+def _call(handle: Session | Connection) -> None:
+    calls, _waiting[handle] = _waiting[handle], set()
+    for call in calls:
+        try:
+            call()
+        except Exception:  # the data is committed, or about to be: nothing may tell the application otherwise
+            _log.exception("what was to be done after the commit failed")
+
+
+def _forget(handle: Session | Connection) -> None:
+    _waiting[handle] = set()
+
+
+def _unwrapped(handle: Any) -> Any:
+    return handle() if isinstance(handle, scoped_session) else handle
+
+
+def _commits_by_itself(connection: Connection) -> bool:
+    """Asked of the driver, because an engine, an option or the driver's own connection may have been told so."""
+    if connection.dialect.name != "sqlite":
+        return getattr(connection.connection.dbapi_connection, "autocommit", False) is True
+    driver: Any = connection.connection.driver_connection
+    by_itself = driver.isolation_level is None or getattr(driver, "autocommit", None) is True
+    return by_itself and not driver.in_transaction  # an application's own hook may have begun one

@@ -1,0 +1,346 @@
+"""Which indexes the store's statements use with 100,000 terminal rows beside some thousands that are alive.
+
+The statements are recorded as the store sends them and explained with their own parameters. Each arm has its partial index;
+a statement that reads the table from end to end is as slow as the table is long.
+"""
+
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, select, text
+
+from outbox.lifecycle import Status
+from outbox.message import Claim, Message
+from outbox.policy.destination import Limits
+from outbox.store import (
+    arriving,
+    blocking,
+    claiming,
+    enqueueing,
+    gating,
+    inspecting,
+    operating,
+    rewinding,
+    settling,
+    sweeping,
+    taking,
+)
+from outbox.store.records import Lane, MessageFilter, Stamp, Taker
+from outbox.store.sql import Transaction
+from outbox.store.sqlstore import SQLStore, open_store
+from tests.contract.statements import Statement, recorded
+from tests.contract.steps import CHANNEL, DEAD, DELIVERED, MINUTE, NOW, RESCUED, RUN_LEASE_MS, FakeClock, new_row, settlement
+from tests.servers import postgresql
+
+TABLE = "message_outbox"
+TERMINAL_ROWS = 100_000
+ALIVE = 1_000
+
+NUMBERS = {
+    "sqlite": "with recursive n(i) as (select 1 union all select i + 1 from n where i < {count}) ",
+    "postgresql": "with n(i) as (select generate_series(1, {count})) ",
+}
+INSERT = (
+    f"insert into {TABLE} (id, channel, target, dispatch_kind, payload, ordering_key, queued_at, status, attempt_count,"
+    " max_attempts, next_attempt_at, expires_at, completed_at, lease, lease_until, lease_owner, blocked, stamped) "
+)
+
+
+def fill(store: SQLStore) -> None:
+    """Terminal rows of a week, and of each living sort a thousand, in conversations and outside of them."""
+    for status, count in (("delivered", TERMINAL_ROWS * 9 // 10), ("failed_terminal", TERMINAL_ROWS // 10)):
+        _insert(store, status, count, completed_at=f"{NOW} - i * 6000")
+    for key in ("null", "'chat-' || (i - i / 100 * 100)"):
+        _insert(store, "queued", ALIVE, key=key, expires_at=f"{NOW} + 600000")
+        _insert(store, "failed_retryable", ALIVE, key=key, due=f"{NOW} + i * 1000", attempts=1)
+    _insert(store, "queued", ALIVE, key="'chat-' || (i - i / 100 * 100)", blocked=1, expires_at=f"{NOW} - i")
+    _insert(store, "queued", ALIVE, stamped=0)
+    _insert(store, "dispatched", ALIVE, lease_until=f"{NOW} - 500 + i")
+    _insert(store, "sending", ALIVE, lease_until=f"{NOW} - 500 + i", attempts=1)
+    _insert(store, "parked", ALIVE, attempts=1)
+
+
+def _insert(
+    store: SQLStore, status: str, count: int, *, due: str = f"{NOW} - 10000 + i", key: str = "null", expires_at: str = "null",
+    completed_at: str = "null", lease_until: str = "null", attempts: int = 0, blocked: int = 0, stamped: int = 1,
+) -> None:  # fmt: skip
+    name = f"'{status}-' || i || '-' || {blocked} || {stamped} || coalesce({key}, '')"
+    owner = "'worker-' || (i - i / 10 * 10)" if status == "sending" else "null"
+    values = (
+        f"select {name}, '{CHANNEL}', 'target-' || (i - i / 50 * 50), 'final', 'null', {key}, {NOW} - i, '{status}',"
+        f" {attempts}, 5, {due}, {expires_at}, {completed_at}, {attempts}, {lease_until}, {owner}, {blocked}, {stamped} from n"
+    )
+    with store.transaction() as tx:
+        numbers = NUMBERS[store.engine.dialect.name].format(count=count)
+        dialect = store.engine.dialect.name
+        tx.connection.exec_driver_sql(INSERT + numbers + values if dialect == "postgresql" else numbers + INSERT + values)
+
+
+@pytest.fixture(scope="module", params=["sqlite", "sqlite analysed", pytest.param("postgresql", marks=pytest.mark.postgres)])
+def full(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SQLStore]:
+    """A full outbox; what a test changes is rolled back. Nobody analyses a SQLite file unless told to."""
+    if request.param == "postgresql":
+        server: postgresql.PostgresServer = request.getfixturevalue("postgres_server")
+        template = str(request.getfixturevalue("postgres_outbox")).rsplit("/", 1)[1]
+        with server.database(template) as url:
+            yield from _filled(url, analyse=True)
+        return
+    path: Path = tmp_path_factory.mktemp("full") / "outbox.db"
+    shutil.copy(request.getfixturevalue("sqlite_template"), path)
+    yield from _filled(f"sqlite:///{path}", analyse=request.param == "sqlite analysed")
+
+
+def _filled(url: str, *, analyse: bool) -> Iterator[SQLStore]:
+    store = open_store(url, clock=FakeClock())
+    fill(store)
+    if analyse:
+        with store.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.execute(text("analyze"))
+    yield store
+    store.engine.dispose()
+
+
+LIVING = ("due", "unstamped", "dispatched", "sending", "parked", "key", "blocked", "expires")
+"""Indexes of living rows only, which may be read from end to end."""
+
+ALIASES = (TABLE, "start", "following", "here", "head", "busy", "beyond", "due", "other")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The indexes of the messages table that a statement uses, and what it reads from end to end."""
+
+    indexes: frozenset[str]
+    scans: frozenset[str]
+
+
+def explain(connection: Connection, statement: Statement) -> Plan:
+    if connection.dialect.name == "sqlite":
+        rows = connection.exec_driver_sql(f"explain query plan {statement.sql}", statement.parameters)
+        return _read_sqlite([row.detail for row in rows])
+    (plan,) = connection.exec_driver_sql(f"explain (format json) {statement.sql}", statement.parameters).scalar_one()
+    return _read_postgresql(plan["Plan"])
+
+
+def _read_sqlite(details: list[str]) -> Plan:
+    indexes, scans = set(), set()
+    for detail in details:
+        how = re.match(rf"(SCAN|SEARCH) (?:{'|'.join(ALIASES)})\b(?: USING (?:COVERING )?INDEX {TABLE}_(\w+))?", detail)
+        if how is None:
+            continue
+        if how[2]:
+            indexes.add(how[2])
+        if how[1] == "SCAN" and how[2] not in LIVING:
+            scans.add(detail)
+    return Plan(frozenset(indexes), frozenset(scans))
+
+
+def _read_postgresql(plan: dict[str, Any]) -> Plan:
+    indexes, scans = set(), set()
+    nodes = [plan]
+    while nodes:
+        node = nodes.pop()
+        nodes += node.get("Plans", [])
+        index = str(node.get("Index Name", "")).removeprefix(f"{TABLE}_")
+        if index:
+            indexes.add(index)
+        if node.get("Relation Name") == TABLE and node["Node Type"] == "Seq Scan":
+            scans.add(f"Seq Scan: {node.get('Filter')}")
+        if index and index not in LIVING and "Index Cond" not in node:
+            scans.add(f"whole index {index}")
+    return Plan(frozenset(indexes), frozenset(scans))
+
+
+Prepare = Callable[[Transaction], Callable[[], object]]
+CASES: list[tuple[Prepare, frozenset[str]]] = []
+
+
+def uses(*indexes: str) -> Callable[[Prepare], Prepare]:
+    """What follows prepares a verb and returns it; its statements use these indexes and read no long one from end to end."""
+
+    def register(prepare: Prepare) -> Prepare:
+        CASES.append((prepare, frozenset(indexes)))
+        return prepare
+
+    return register
+
+
+LANE = Lane(CHANNEL, 0, 0)
+
+
+def dispatched(tx: Transaction, *, keyed: bool) -> list[Claim]:
+    m = tx.sql.tables.messages
+    if keyed:
+        claims = claiming.claim(tx, LANE, 200, Limits(max_in_flight=10**6)).claims
+        return [each for each in claims if each.ordering_key is not None]
+    rows = tx.connection.execute(select(m.c.id, m.c.lease).where(m.c.status == "dispatched").limit(50)).all()
+    return [Claim(row.id, row.lease) for row in rows]
+
+
+def being_sent(tx: Transaction, *, keyed: bool = False) -> list[Message]:
+    return taking.take(tx, dispatched(tx, keyed=keyed), Taker(CHANNEL, "w", RUN_LEASE_MS))
+
+
+@uses("due", "unstamped", "dispatched")
+def pending(tx: Transaction) -> Callable[[], object]:
+    return lambda: arriving.pending(tx, [CHANNEL])
+
+
+@uses("due", "dispatched", "sending", "key")
+def claim(tx: Transaction) -> Callable[[], object]:
+    return lambda: claiming.claim(tx, LANE, 500, Limits(max_in_flight=10**6))
+
+
+@uses("due", "dispatched", "sending")
+def claim_within_what_each_target_can_take(tx: Transaction) -> Callable[[], object]:
+    return lambda: claiming.claim(tx, LANE, 100, Limits(max_in_flight=10**6, target_in_flight=100))
+
+
+@uses("dispatched")
+def redispatch(tx: Transaction) -> Callable[[], object]:
+    return lambda: claiming.redispatch(tx, CHANNEL, 100)
+
+
+@uses("id")
+def release(tx: Transaction) -> Callable[[], object]:
+    claims = dispatched(tx, keyed=False)
+    return lambda: taking.release(tx, claims)
+
+
+@uses("id")
+def take(tx: Transaction) -> Callable[[], object]:
+    claims = dispatched(tx, keyed=False)
+    return lambda: taking.take(tx, claims, Taker(CHANNEL, "w", RUN_LEASE_MS))
+
+
+@uses("id", "key")
+def take_of_keyed_rows(tx: Transaction) -> Callable[[], object]:
+    claims = dispatched(tx, keyed=True)
+    return lambda: taking.take(tx, claims, Taker(CHANNEL, "w", RUN_LEASE_MS))
+
+
+@uses("id")
+def heartbeat(tx: Transaction) -> Callable[[], object]:
+    messages = being_sent(tx)
+    return lambda: taking.extend(tx, messages, run_lease_ms=RUN_LEASE_MS, longest_ms=RUN_LEASE_MS)
+
+
+@uses("id")
+def settle(tx: Transaction) -> Callable[[], object]:
+    outcomes = [settlement(message, (DELIVERED, DEAD)[number % 2]) for number, message in enumerate(being_sent(tx))]
+    return lambda: settling.settle(tx, outcomes)
+
+
+@uses("id", "blocked", "key")
+def settle_of_keyed_rows(tx: Transaction) -> Callable[[], object]:
+    outcomes = [settlement(message, DELIVERED) for message in being_sent(tx, keyed=True)]
+    return lambda: settling.settle(tx, outcomes)
+
+
+@uses("id")
+def already_settled(tx: Transaction) -> Callable[[], object]:
+    outcomes = [settlement(message, DELIVERED) for message in being_sent(tx)]
+    return lambda: settling.already_settled(tx, outcomes)
+
+
+@uses("expires", "blocked", "key")
+def expire(tx: Transaction) -> Callable[[], object]:
+    return lambda: sweeping.expire(tx, 100)
+
+
+@uses("sending")
+def rescue_by_time(tx: Transaction) -> Callable[[], object]:
+    return lambda: sweeping.rescue(tx, lambda _message: RESCUED, 100)
+
+
+@uses("sending")
+def rescue_by_owner(tx: Transaction) -> Callable[[], object]:
+    return lambda: sweeping.rescue(tx, lambda _message: RESCUED, 100, owner="worker-1")
+
+
+@uses("completed")
+def prune(tx: Transaction) -> Callable[[], object]:
+    return lambda: sweeping.prune(tx, CHANNEL, Status.FAILED_TERMINAL, 60 * MINUTE, 100)
+
+
+@uses("completed")
+def prunable(tx: Transaction) -> Callable[[], object]:
+    return lambda: sweeping.prunable(tx, CHANNEL, Status.FAILED_TERMINAL, 60 * MINUTE)
+
+
+@uses("completed")
+def completed(tx: Transaction) -> Callable[[], object]:
+    return lambda: sweeping.completed(tx)
+
+
+@uses("completed")
+def blank(tx: Transaction) -> Callable[[], object]:
+    return lambda: sweeping.blank(tx, CHANNEL, Status.DELIVERED, 60 * MINUTE, 0, 100)
+
+
+@uses("blocked", "key")
+def mend(tx: Transaction) -> Callable[[], object]:
+    return lambda: blocking.mend(tx, ("", ""), 100)
+
+
+@uses("due", "dispatched", "sending")
+def unfuture(tx: Transaction) -> Callable[[], object]:
+    return lambda: rewinding.unfuture(tx, MINUTE, MINUTE)
+
+
+@uses("unstamped")
+def stamp(tx: Transaction) -> Callable[[], object]:
+    return lambda: arriving.stamp(tx, [CHANNEL], lambda message: Stamp(message.id, 5, None, None), 100)
+
+
+@uses("id")
+def find(tx: Transaction) -> Callable[[], object]:
+    return lambda: inspecting.find(tx, "anything")
+
+
+@uses("turn")
+def turn(tx: Transaction) -> Callable[[], object]:
+    return lambda: inspecting.turn(tx, "anything")
+
+
+@uses("id")
+def replay_by_id(tx: Transaction) -> Callable[[], object]:
+    wanted = MessageFilter(ids=[f"failed_terminal-{number}-01" for number in range(1, 50)])
+    return lambda: operating.replay(tx, wanted, 100, actor=None, reason=None)
+
+
+@uses("id", "blocked", "key")
+def cancel_by_id(tx: Transaction) -> Callable[[], object]:
+    wanted = MessageFilter(ids=[each.id for each in dispatched(tx, keyed=True)])
+    return lambda: operating.cancel(tx, wanted, 100, actor=None, reason=None)
+
+
+@uses("due")
+def reopen(tx: Transaction) -> Callable[[], object]:
+    tx.connection.execute(tx.sql.tables.gates.insert().values(channel=CHANNEL, target="t", kind="pause", closed_since=0))
+    return lambda: gating.reopen(tx, CHANNEL, "t")
+
+
+@uses("idempotency")
+def enqueue_of_a_key_that_stands(tx: Transaction) -> Callable[[], object]:
+    enqueueing.add(tx.connection, tx.sql, [new_row(idempotency_key="k")], NOW)
+    return lambda: enqueueing.add(tx.connection, tx.sql, [new_row(idempotency_key="k")], NOW)
+
+
+@pytest.mark.parametrize(("prepare", "indexes"), [pytest.param(*case, id=case[0].__name__) for case in CASES])
+def test_a_long_history_slows_nothing_down(full: SQLStore, prepare: Prepare, indexes: frozenset[str]) -> None:
+    with full.engine.connect() as connection:
+        verb = prepare(Transaction(connection, full.sql, NOW))
+        with recorded(full) as sent:
+            verb()
+        connection.rollback()
+        plans = [(explain(connection, each), each.sql) for each in sent if TABLE in each.sql]
+        connection.rollback()
+    for plan, sql in plans:
+        assert not plan.scans, sql
+    assert frozenset().union(*(plan.indexes for plan, _ in plans)) >= indexes

@@ -1,0 +1,315 @@
+"""Outcomes, rescue, operators and maintenance on PostgreSQL when they meet at one row, or at one blocked mark.
+
+``with store.transaction()`` is the one that came first; what runs in the background came second.
+"""
+
+from collections.abc import Callable
+
+import pytest
+
+from outbox.lifecycle import Status
+from outbox.message import Message
+from outbox.policy.destination import Limits
+from outbox.policy.retry import Verdict
+from outbox.store import claiming, operating, settling, sweeping, taking
+from outbox.store.records import Claimed, Lane, MessageFilter, Taker
+from outbox.store.sql import Transaction
+from outbox.store.sqlstore import SQLStore
+from tests.contract.concurrency import await_lock_wait, in_background, pausing_before, result
+from tests.contract.steps import (
+    CHANNEL,
+    DEAD,
+    DELIVERED,
+    PARKED,
+    RESCUED,
+    RETRY,
+    RUN_LEASE_MS,
+    SECOND,
+    FakeClock,
+    begin,
+    cancel,
+    claim,
+    claim_all,
+    end_as,
+    enqueue_named,
+    ids,
+    prune,
+    put,
+    replay,
+    rescue,
+    settle,
+    settlement,
+    statuses,
+    stored,
+    take,
+)
+
+LANE = Lane(CHANNEL, 0, 0)
+LOCKS_THE_BLOCKER = "SELECT message_outbox.seq, message_outbox.status FROM jsonb_to_recordset"
+
+
+def settle_in(tx: Transaction, message: Message, verdict: Verdict) -> None:
+    settling.settle(tx, [settlement(message, verdict)])
+
+
+def rescue_in(tx: Transaction, verdict: Verdict = RESCUED) -> int:
+    return sweeping.rescue(tx, lambda _message: verdict, 100)
+
+
+def test_t9_a_success_that_waits_for_the_rescue_is_recorded(postgres_store: SQLStore, clock: FakeClock) -> None:
+    store = postgres_store
+    message = begin(store, "m")
+    clock.advance(RUN_LEASE_MS + 1)
+    with store.transaction() as tx:
+        assert rescue_in(tx) == 1
+        late = in_background(settle, store, message, DELIVERED)
+        await_lock_wait(store)
+    assert result(late).recorded == {"m"}
+    assert stored(store, "m").status == "delivered"
+
+
+@pytest.mark.proves("T5")
+def test_t5_a_failure_that_waits_for_the_rescue_is_lost(postgres_store: SQLStore, clock: FakeClock) -> None:
+    store = postgres_store
+    message = begin(store, "m")
+    clock.advance(RUN_LEASE_MS + 1)
+    with store.transaction() as tx:
+        assert rescue_in(tx, PARKED) == 1
+        late = in_background(settle, store, message, RETRY)
+        await_lock_wait(store)
+    assert result(late).lost == {"m"}
+    assert stored(store, "m").status == "parked"
+
+
+@pytest.mark.parametrize("verdict", [DELIVERED, RETRY])
+def test_a_rescue_passes_over_a_row_that_is_being_settled(postgres_store: SQLStore, clock: FakeClock, verdict: Verdict) -> None:
+    store = postgres_store
+    message = begin(store, "m")
+    clock.advance(RUN_LEASE_MS + 1)
+    with store.transaction() as tx:
+        settle_in(tx, message, verdict)
+        assert result(in_background(rescue, store)) == 0
+    assert rescue(store) == 0
+    assert stored(store, "m").status == verdict.status
+
+
+def test_two_rescues_at_once_bring_a_row_back_once(postgres_store: SQLStore, clock: FakeClock) -> None:
+    store = postgres_store
+    begin(store, "m")
+    clock.advance(RUN_LEASE_MS + 1)
+    with store.transaction() as tx:
+        assert rescue_in(tx) == 1
+        assert result(in_background(rescue, store, owner="worker-1")) == 0
+    assert len(store.attempts("m")) == 1
+
+
+def test_a_heartbeat_that_waits_for_the_rescue_is_missed(postgres_store: SQLStore, clock: FakeClock) -> None:
+    store = postgres_store
+    message = begin(store, "m")
+    clock.advance(RUN_LEASE_MS + 1)
+    with store.transaction() as tx:
+        rescue_in(tx)
+        beat = in_background(store.extend, [message], run_lease_ms=RUN_LEASE_MS, longest_ms=10 * RUN_LEASE_MS)
+        await_lock_wait(store)
+    assert result(beat) == set()
+
+
+def test_a_rescue_passes_over_a_row_whose_heartbeat_is_under_way(postgres_store: SQLStore, clock: FakeClock) -> None:
+    store = postgres_store
+    message = begin(store, "m")
+    clock.advance(RUN_LEASE_MS + 1)
+    with store.transaction() as tx:
+        taking.extend(tx, [message], run_lease_ms=RUN_LEASE_MS, longest_ms=10 * RUN_LEASE_MS)
+        assert result(in_background(rescue, store)) == 0
+    assert rescue(store) == 0
+
+
+def test_a_success_that_waits_for_a_replay_is_lost(postgres_store: SQLStore) -> None:
+    store = postgres_store
+    message = end_as(store, "m", Status.PARKED)
+    with store.transaction() as tx:
+        operating.replay(tx, MessageFilter(ids=["m"]), 1, actor=None, reason=None)
+        late = in_background(settle, store, message, DELIVERED)
+        await_lock_wait(store)
+    assert result(late).lost == {"m"}
+    assert statuses(store) == {"m": "queued"}
+
+
+def test_a_replay_that_waits_for_a_success_replays_a_delivered_message_knowingly(postgres_store: SQLStore) -> None:
+    store = postgres_store
+    message = end_as(store, "m", Status.PARKED)
+    with store.transaction() as tx:
+        settle_in(tx, message, DELIVERED)
+        replayed = in_background(replay, store, "m")
+        await_lock_wait(store)
+    assert result(replayed).changed == ["m"]
+    assert store.operations("m")[0].from_status == "delivered"
+
+
+@pytest.mark.parametrize(("verdict", "changed"), [(DELIVERED, []), (RETRY, ["m"])])
+def test_a_cancel_that_waits_for_an_outcome_sees_it(postgres_store: SQLStore, verdict: Verdict, changed: list[str]) -> None:
+    store = postgres_store
+    message = begin(store, "m")
+    with store.transaction() as tx:
+        settle_in(tx, message, verdict)
+        cancelled = in_background(cancel, store, "m")
+        await_lock_wait(store)
+    assert result(cancelled).changed == changed
+
+
+def test_a_prune_passes_over_a_row_that_is_being_replayed(postgres_store: SQLStore, clock: FakeClock) -> None:
+    store = postgres_store
+    end_as(store, "m", Status.FAILED_TERMINAL)
+    clock.advance(SECOND)
+    with store.transaction() as tx:
+        operating.replay(tx, MessageFilter(ids=["m"]), 1, actor=None, reason=None)
+        assert result(in_background(prune, store, Status.FAILED_TERMINAL, 0)) == 0
+    assert prune(store, Status.FAILED_TERMINAL, 0) == 0
+    assert (statuses(store), len(store.attempts("m"))) == ({"m": "queued"}, 1)
+
+
+def test_a_replay_that_waits_for_a_prune_finds_nothing(postgres_store: SQLStore, clock: FakeClock) -> None:
+    store = postgres_store
+    end_as(store, "m", Status.FAILED_TERMINAL)
+    clock.advance(SECOND)
+    with store.transaction() as tx:
+        assert sweeping.prune(tx, CHANNEL, Status.FAILED_TERMINAL, 0, 100) == 1
+        replayed = in_background(replay, store, "m")
+        await_lock_wait(store)
+    assert result(replayed).changed == []
+    assert statuses(store) == {}
+
+
+def settled(tx: Transaction, head: Message) -> None:
+    settle_in(tx, head, DEAD)
+
+
+def cancelled(tx: Transaction, head: Message) -> None:
+    operating.cancel(tx, MessageFilter(ids=[head.id]), 1, actor=None, reason=None)
+
+
+def expired(tx: Transaction, _head: Message) -> None:
+    assert sweeping.expire(tx, 100) == 1
+
+
+Leave = Callable[[Transaction, Message], None]
+
+
+def head_and_row_behind(store: SQLStore, leave: Leave) -> Message:
+    head = begin(store, "head", ordering_key="chat")
+    if leave is not settled:
+        settle(store, head, RETRY)
+    if leave is expired:
+        put(store, "head", expires_at=0)
+    enqueue_named(store, "behind", ordering_key="chat")
+    return head
+
+
+@pytest.mark.parametrize("leave", [settled, cancelled])
+def test_a_head_that_leaves_while_a_claim_marks_the_rows_behind_it_clears_the_mark(
+    postgres_store: SQLStore, leave: Leave
+) -> None:
+    store = postgres_store
+    head = head_and_row_behind(store, leave)
+
+    def leave_now() -> None:
+        with store.transaction() as tx:
+            leave(tx, head)
+
+    with store.transaction() as tx:
+        assert claiming.claim(tx, LANE, 100, Limits()).moved == 1
+        left = in_background(leave_now)
+        await_lock_wait(store)
+    result(left)
+    assert ids(claim(store)) == ["behind"]
+
+
+def test_a_head_that_expires_after_a_claim_marked_the_rows_behind_it_clears_the_mark(postgres_store: SQLStore) -> None:
+    store = postgres_store
+    head_and_row_behind(store, expired)
+    with store.transaction() as tx:
+        assert claiming.claim(tx, LANE, 100, Limits()).moved == 1
+        assert result(in_background(store.expire, 100)) == 0
+    assert store.expire(100) == 1
+    assert ids(claim(store)) == ["behind"]
+
+
+@pytest.mark.parametrize("leave", [settled, cancelled, expired])
+def test_a_claim_marks_nothing_behind_a_head_that_is_leaving(postgres_store: SQLStore, leave: Leave) -> None:
+    store = postgres_store
+    head = head_and_row_behind(store, leave)
+    with store.transaction() as tx:
+        leave(tx, head)
+        claimed: Claimed = result(in_background(claim_all, store))
+    assert (claimed.claims, claimed.moved) == ([], 0)
+    assert ids(claim(store)) == ["behind"]
+
+
+@pytest.mark.parametrize("leave", [settled, cancelled, expired])
+def test_a_claim_that_looked_before_the_head_left_marks_nothing_behind_it(postgres_store: SQLStore, leave: Leave) -> None:
+    store = postgres_store
+    head = head_and_row_behind(store, leave)
+    with pausing_before(store, LOCKS_THE_BLOCKER) as (reached, go_on):
+        claimed = in_background(claim_all, store)
+        assert reached.wait(20)
+        with store.transaction() as tx:
+            leave(tx, head)
+        go_on.set()
+        assert result(claimed).moved == 0
+    assert ids(claim(store)) == ["behind"]
+
+
+def test_a_claim_that_looked_while_a_later_row_was_being_sent_marks_nothing_once_that_ended(
+    postgres_store: SQLStore, clock: FakeClock
+) -> None:
+    store = postgres_store
+    enqueue_named(store, "reminder", delay_ms=SECOND, ordering_key="chat")
+    later = begin(store, "later", ordering_key="chat")
+    clock.advance(SECOND)
+    with pausing_before(store, LOCKS_THE_BLOCKER) as (reached, go_on):
+        claimed = in_background(claim_all, store)
+        assert reached.wait(20)
+        settle(store, later, RETRY)
+        go_on.set()
+        assert result(claimed).moved == 0
+    assert ids(claim(store)) == ["reminder"]
+
+
+def test_a_follower_that_was_postponed_since_the_look_does_not_travel(postgres_store: SQLStore, clock: FakeClock) -> None:
+    store = postgres_store
+    enqueue_named(store, "head", "follower", ordering_key="chat")
+    put(store, "follower", blocked=1)
+    with pausing_before(store, LOCKS_THE_BLOCKER) as (reached, go_on):
+        claims = in_background(claim, store)
+        assert reached.wait(20)
+        put(store, "follower", next_attempt_at=clock.now + SECOND, lease=1)
+        go_on.set()
+        assert ids(result(claims)) == ["head"]
+
+
+def test_mend_passes_over_rows_that_a_claim_is_dispatching(postgres_store: SQLStore) -> None:
+    store = postgres_store
+    enqueue_named(store, "1", ordering_key="chat")
+    put(store, "1", blocked=1)
+    with store.transaction() as tx:
+        tx.connection.execute(store.tables.messages.update().values(priority=0))
+        assert result(in_background(store.mend, ("", ""), 100)) == (0, None)
+    assert store.mend(("", ""), 100) == (1, None)
+
+
+def test_a_late_success_of_the_head_and_a_take_of_its_follower_in_one_task_wait_for_the_rescue(
+    postgres_store: SQLStore, clock: FakeClock
+) -> None:
+    store = postgres_store
+    enqueue_named(store, "head", "follower", ordering_key="chat")
+    head_claim, follower = claim(store)
+    (head,) = take(store, [head_claim])
+    clock.advance(RUN_LEASE_MS + 1)
+    with store.transaction() as tx:
+        assert rescue_in(tx) == 1
+        both = in_background(
+            store.settle_and_take, [settlement(head, DELIVERED)], [follower], Taker(CHANNEL, "worker-1", RUN_LEASE_MS)
+        )
+        await_lock_wait(store)
+    recorded, taken = result(both)
+    assert (recorded.recorded, ids(taken)) == ({"head"}, ["follower"])

@@ -1,0 +1,108 @@
+"""``unfuture``: a clock that has jumped back leaves nothing in the far future, where nobody would look at it."""
+
+from outbox import Attempt, Channel, Message, Outbox, Receipt
+from outbox.policy.destination import Limits, Rate
+from outbox.policy.retry import Backoff
+from outbox.store.records import GateKind, GateState, Lane
+from outbox.store.sqlstore import SQLStore
+from tests.contract.steps import (
+    CHANNEL,
+    MINUTE,
+    NOW,
+    RETRY,
+    FakeClock,
+    begin,
+    claim,
+    enqueue,
+    enqueue_named,
+    ids,
+    new_row,
+    put,
+    settle,
+    stored,
+)
+
+HOUR = 60 * MINUTE
+DAY = 24 * HOUR
+
+
+def test_a_clock_that_jumped_back_does_not_keep_retries_and_leases_in_the_far_future(store: SQLStore, clock: FakeClock) -> None:
+    clock.advance(365 * DAY)
+    settle(store, begin(store, "retried"), RETRY)
+    begin(store, "sending")
+    enqueue_named(store, "dispatched")
+    claim(store)
+    clock.now = NOW
+    assert store.unfuture(HOUR, DAY) == 3
+    assert stored(store, "retried").next_attempt_at == NOW + HOUR
+    assert stored(store, "sending").lease_until == NOW + DAY
+    assert stored(store, "dispatched").lease_until == NOW + 10 * MINUTE
+    assert store.unfuture(HOUR, DAY) == 0
+
+
+def test_what_an_application_scheduled_far_ahead_is_left_there(store: SQLStore) -> None:
+    enqueue_named(store, "next-year", delay_ms=365 * DAY)
+    assert store.unfuture(HOUR, DAY) == 0
+    assert stored(store, "next-year").next_attempt_at == NOW + 365 * DAY
+
+
+def test_moments_within_reach_of_the_engine_are_left_alone(store: SQLStore, clock: FakeClock) -> None:
+    settle(store, begin(store, "retried"), RETRY)
+    begin(store, "sending")
+    put(store, "retried", next_attempt_at=NOW + HOUR)
+    put(store, "sending", lease_until=NOW + DAY)
+    assert store.unfuture(HOUR, DAY) == 0
+
+
+def test_what_was_enqueued_in_the_future_moves_with_its_enqueue(store: SQLStore, clock: FakeClock) -> None:
+    clock.advance(365 * DAY)
+    enqueue_named(store, "at-once", ttl_ms=HOUR)
+    enqueue_named(store, "later", delay_ms=MINUTE)
+    clock.now = NOW
+    assert store.unfuture(HOUR, DAY) == 2
+    at_once = stored(store, "at-once")
+    assert (at_once.queued_at, at_once.next_attempt_at, at_once.expires_at) == (NOW, NOW, NOW + HOUR)
+    assert stored(store, "later").next_attempt_at == NOW + MINUTE
+    assert ids(claim(store)) == ["at-once"]
+
+
+def test_what_the_engine_closed_in_the_future_opens_again_and_a_pause_stays(store: SQLStore, clock: FakeClock) -> None:
+    clock.advance(365 * DAY)
+    store.close(CHANNEL, "broken", GateKind.BREAKER, for_ms=MINUTE, reason="")
+    store.close(CHANNEL, "unready", GateKind.NOT_READY, for_ms=MINUTE, reason="")
+    store.close(CHANNEL, "paused", GateKind.PAUSE, for_ms=MINUTE, reason="")
+    store.close(CHANNEL, "gone", GateKind.GONE, for_ms=None, reason="")
+    clock.now = NOW
+    assert store.unfuture(HOUR, DAY) == 2
+    closed = {gate.target for gate in store.gates(closed_only=False) if gate.state is GateState.CLOSED}
+    assert closed == {"paused", "gone"}
+
+
+def test_a_rate_is_not_stuck_at_a_moment_that_comes_in_a_year(store: SQLStore, clock: FakeClock) -> None:
+    limits = Limits(rate=Rate(1))
+    clock.advance(365 * DAY)
+    enqueue(store, new_row())
+    assert store.claim(Lane(CHANNEL, 0, 0), 10, limits).claims
+    clock.now = NOW
+    enqueue(store, new_row(id="next"))
+    assert not store.claim(Lane(CHANNEL, 0, 0), 10, limits).claims
+    store.unfuture(HOUR, DAY)
+    assert ids(store.claim(Lane(CHANNEL, 0, 0), 10, limits).claims) == ["next"]
+
+
+class Patient(Channel):
+    name = "patient"
+    backoff = Backoff((6 * 3_600.0,), jitter=0)
+
+    def send_final(self, message: Message, attempt: Attempt) -> Receipt:
+        raise NotImplementedError
+
+
+def test_a_pause_that_a_channel_asks_for_is_not_taken_for_a_clock_that_jumped(live_store: SQLStore, outbox_url: str) -> None:
+    settle(live_store, begin(live_store, "m", channel="patient"), RETRY)
+    in_five_hours = live_store.now_ms() + 5 * HOUR
+    put(live_store, "m", next_attempt_at=in_five_hours)
+    outbox = Outbox(outbox_url, channels=[Patient()])
+    outbox.maintain_once()
+    outbox.store.engine.dispose()  # type: ignore[attr-defined]
+    assert stored(live_store, "m").next_attempt_at == in_five_hours

@@ -1,0 +1,157 @@
+"""The example as a newcomer runs it: one command, real processes, a table at its end."""
+
+import re
+import signal
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import sqlalchemy as sa
+
+from outbox import Outbox
+from tests.servers.supervised import is_running, start
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("example")]  # Flower has one usual port
+
+PATIENCE_S = 540
+SHORT = ("--conversations", "8")
+"""Eight people say 86 things."""
+
+
+class Run:
+    """``python -m examples.flask_bot`` as a process, with what it printed."""
+
+    def __init__(self, data_dir: Path, *options: str) -> None:
+        data_dir.mkdir()
+        self.data_dir = data_dir
+        self._output = data_dir / "output"
+        with self._output.open("w") as output:
+            self.process = start(["examples.flask_bot", "--data-dir", str(data_dir), *options], {}, cwd=data_dir, stdout=output)
+
+    @property
+    def text(self) -> str:
+        return self._output.read_text()
+
+    def ends(self) -> int:
+        try:
+            return self.process.wait(PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(self.text) from None
+
+    def says(self, pattern: str) -> "re.Match[str]":
+        """Wait for a line."""
+        deadline = time.monotonic() + PATIENCE_S
+        while (found := re.search(pattern, self.text)) is None:
+            assert self.process.poll() is None, self.text
+            assert time.monotonic() < deadline, self.text
+            time.sleep(0.1)
+        return found
+
+    def table(self) -> dict[str, str]:
+        rows = re.findall(r"^│ (\S[^│]*?) +│ +(\S[^│]*?) │", self.text, re.MULTILINE)
+        return dict(rows)
+
+    def family(self) -> list[psutil.Process]:
+        itself = psutil.Process(self.process.pid)
+        return [itself, *itself.children(recursive=True)]
+
+
+@pytest.fixture
+def example(tmp_path: Path) -> Iterator[Callable[..., Run]]:
+    """Starts runs that are gone when the test ends."""
+    runs: list[Run] = []
+
+    def run(*options: str) -> Run:
+        runs.append(Run(tmp_path / f"run-{len(runs)}", *options))
+        return runs[-1]
+
+    yield run
+    for one in runs:
+        one.process.kill()
+        one.process.wait()
+
+
+def test_what_is_committed_arrives_once_and_in_order_although_a_worker_is_killed(example: Callable[..., Run]) -> None:
+    run = example("--exit")
+
+    assert run.ends() == 0, run.text
+    table = run.table()
+    assert table["committed"] == table["delivered"]
+    assert int(table["committed"]) >= 500
+    assert (int(table["rolled back"]), int(table["lost"])) == (54, 0)
+    assert int(table["retried"]) >= 30
+    assert "SIGKILL to a pool process" in run.text
+    assert "nothing that was rolled back did" in run.text
+
+
+def test_it_stays_up_to_be_looked_at_until_ctrl_c_and_leaves_nothing_behind(example: Callable[..., Run]) -> None:
+    run = example(*SHORT)
+
+    flower = run.says(r"Flower.*: (http://\S+) \(user (\S+), password (\S+)\)")
+    bot = run.says(r"The bot: curl (\S+/conversations/)")
+    run.says("Ctrl-C ends it")
+    family = run.family()
+    answer = urllib.request.Request(bot[1] + "me", b'{"text": "I am curious."}', {"content-type": "application/json"})
+    with urllib.request.urlopen(answer, timeout=30) as response:
+        assert response.status == 201
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        urllib.request.urlopen(flower[1], timeout=30)
+    run.process.send_signal(signal.SIGINT)
+
+    assert run.ends() == 0, run.text
+    assert [process for process in family if is_running(process)] == []
+    assert "Traceback" not in run.text
+
+
+def test_a_message_that_vanishes_is_found_and_told_by_the_exit_status(example: Callable[..., Run], sqlite_url: str) -> None:
+    outbox = Outbox(sqlite_url)
+    outbox.upgrade_schema()
+    with outbox.store.engine.begin() as connection:
+        connection.execute(
+            sa.text(
+                "create trigger lose_one after update on message_outbox when new.seq = 40"
+                " begin delete from message_outbox where seq = 40; end"
+            )
+        )
+    outbox.close()
+
+    run = example("--exit", *SHORT, "--database", sqlite_url, "--patience", "10")
+
+    assert run.ends() == 1
+    assert run.table()["lost"] == "1"
+    assert re.search(r"lost: \S+ was committed and never arrived", run.text)
+
+
+def test_interrupted_in_the_middle_it_stops_everything(example: Callable[..., Run]) -> None:
+    run = example("--exit")
+    run.says("people say")
+    family = run.family()
+
+    run.process.send_signal(signal.SIGTERM)
+
+    assert run.ends() == 130, run.text
+    assert [process for process in family if is_running(process)] == []
+    assert "Traceback" not in run.text
+
+
+@pytest.mark.postgres
+def test_it_runs_on_postgresql_and_again_on_the_same_database(example: Callable[..., Run], postgres_url: str) -> None:
+    for _ in range(2):
+        run = example("--exit", *SHORT, "--database", postgres_url)
+
+        assert run.ends() == 0, run.text
+        assert run.table()["delivered"] == "86"
+
+
+@pytest.mark.crash
+def test_what_a_dead_node_had_taken_comes_back_in_time(example: Callable[..., Run]) -> None:
+    run = example("--exit", "--kill", "node", "process", "node")
+
+    assert run.ends() == 0, run.text
+    assert len(re.findall("SIGKILL to a whole worker node", run.text)) == 2
+    assert run.table()["lost"] == "0"

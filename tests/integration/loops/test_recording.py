@@ -1,0 +1,479 @@
+"""After a proven send nothing turns it into a resend: an outcome that cannot be recorded is kept, and recorded later."""
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import event, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DataError
+
+from outbox import Attempt, Message, NewMessage, Outbox, PermanentFailure, Receipt, RetryLater
+from outbox.errors import DatabaseBusy, DatabaseUnavailable
+from outbox.lifecycle import Status
+from outbox.message import Claim
+from outbox.recording import Recorder
+from outbox.store import sqlite
+from outbox.telemetry import AttemptFinished, Event, LeaseLost, SettleDelayed
+from tests.contract.steps import FakeClock
+from tests.integration.conftest import OpenOutbox
+from tests.integration.loops.proxy import proxy
+from tests.integration.loops.scene import (
+    AsyncChat,
+    Chat,
+    Events,
+    Held,
+    InThread,
+    Row,
+    await_condition,
+    claim,
+    deliver,
+    enqueue_many,
+    put,
+    raising,
+    returning,
+    statuses,
+)
+from tests.servers.postgresql import OwnPostgresServer
+
+BOTH = pytest.mark.parametrize("kind", [Chat, AsyncChat], ids=["plain", "async"])
+
+
+def impatient(outbox: Outbox, *, pauses_s: tuple[float, ...] = (0.0,), pause: Any = lambda _s: None) -> Outbox:
+    """The outbox with a recorder that gives up soon, and keeps what it could not record."""
+    outbox.delivery.recorder = Recorder(outbox.store, outbox.telemetry, pauses_s=pauses_s, pause=pause)
+    return outbox
+
+
+class WriteLock:
+    """Another program's write transaction on a SQLite file."""
+
+    def __init__(self, path: Path) -> None:
+        self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+
+    def hold(self) -> None:
+        self._connection.execute("begin immediate")
+
+    def release(self, *_: Any) -> None:
+        if self._connection.in_transaction:
+            self._connection.execute("rollback")
+
+    def close(self) -> None:
+        self.release()
+        self._connection.close()
+
+
+@pytest.fixture
+def locked(sqlite_outbox_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Outbox, WriteLock]]:
+    """An outbox on SQLite that waits 20 ms for a lock, and a lock."""
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_MS", 20)
+    monkeypatch.setattr("outbox.recording.RETRY_S", 3600.0)
+    outbox = Outbox(sqlite_outbox_url)
+    lock = WriteLock(Path(str(make_url(sqlite_outbox_url).database)))
+    yield impatient(outbox), lock
+    lock.close()
+    outbox.close()
+
+
+@pytest.mark.proves("T1", "T2")
+@BOTH
+def test_t1_t2_a_settle_that_finds_the_database_locked_is_tried_again_as_a_settle(
+    locked: tuple[Outbox, WriteLock], kind: type[Chat]
+) -> None:
+    outbox, lock = locked
+    impatient(outbox, pauses_s=(0.0, 0.0), pause=lock.release)
+    chat, events = kind(behaviour={"0": lambda _m, _a: lock.hold()}), Events(outbox)
+    outbox.register(chat)
+    ids = enqueue_many(outbox, 2)
+    deliver(outbox)
+    assert chat.sent == ["0", "1"]
+    assert statuses(outbox, ids) == ["delivered", "delivered"]
+    assert events.of(SettleDelayed) == []
+
+
+@pytest.mark.proves("T1", "T2", "R4")
+@BOTH
+def test_t1_t2_an_outcome_that_the_locked_database_refuses_for_long_is_kept_and_recorded_by_the_next_task(
+    locked: tuple[Outbox, WriteLock], kind: type[Chat]
+) -> None:
+    outbox, lock = locked
+    chat, events = kind(behaviour={"0": lambda _m, _a: lock.hold()}), Events(outbox)
+    outbox.register(chat)
+    ids = enqueue_many(outbox, 2)
+    with pytest.raises(DatabaseBusy):
+        deliver(outbox)
+    assert chat.sent == ["0"]
+    assert [(delayed.channel, delayed.count) for delayed in events.of(SettleDelayed)][:1] == [("chat", 1)]
+    assert events.of(AttemptFinished) == []
+    lock.release()
+    assert statuses(outbox, ids) == ["sending", "dispatched"]
+    (third,) = enqueue_many(outbox, 1, target="third")
+    deliver(outbox)
+    assert chat.sent == ["0", "third"]
+    assert statuses(outbox, [ids[0], third]) == ["delivered", "delivered"]
+    assert [finished.message_id for finished in events.of(AttemptFinished)] == [ids[0], third]
+    assert events.of(LeaseLost) == []
+
+
+def test_a_process_that_holds_an_outcome_begins_nothing_new(locked: tuple[Outbox, WriteLock]) -> None:
+    outbox, lock = locked
+    chat = Chat(behaviour={"0": lambda _m, _a: lock.hold()})
+    outbox.register(chat)
+    enqueue_many(outbox, 1)
+    with pytest.raises(DatabaseBusy):
+        deliver(outbox)
+    lock.release()
+    enqueue_many(outbox, 1, target="next")
+    claims = claim(outbox)
+    lock.hold()
+    with pytest.raises(DatabaseBusy):
+        deliver(outbox, claims)
+    assert chat.sent == ["0"]
+
+
+def test_what_was_kept_is_recorded_in_the_background_where_no_task_comes(
+    locked: tuple[Outbox, WriteLock], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("outbox.recording.RETRY_S", 0.01)
+    outbox, lock = locked
+    outbox.register(Chat(behaviour={"0": lambda _m, _a: lock.hold()}))
+    (message_id,) = enqueue_many(outbox, 1)
+    with pytest.raises(DatabaseBusy):
+        deliver(outbox)
+    lock.release()
+    await_condition(lambda: outbox.get(message_id).status is Status.DELIVERED, "the kept outcome")
+
+
+def test_what_was_kept_is_recorded_at_the_close(locked: tuple[Outbox, WriteLock]) -> None:
+    outbox, lock = locked
+    outbox.register(Chat(behaviour=lambda _m, _a: lock.hold()))
+    (message_id,) = enqueue_many(outbox, 1)
+    with pytest.raises(DatabaseBusy):
+        deliver(outbox)
+    with pytest.raises(DatabaseBusy):
+        outbox.close()
+    lock.release()
+    outbox.close()
+    assert statuses(outbox, [message_id]) == ["delivered"]
+
+
+def test_a_failure_is_kept_like_a_success(locked: tuple[Outbox, WriteLock]) -> None:
+    outbox, lock = locked
+
+    def fail(_message: Message, _attempt: Attempt) -> None:
+        lock.hold()
+        raise PermanentFailure("HTTP 404")
+
+    outbox.register(Chat(behaviour=fail))
+    (message_id,) = enqueue_many(outbox, 1)
+    with pytest.raises(DatabaseBusy):
+        deliver(outbox)
+    lock.release()
+    outbox.close()
+    row = Row(outbox, message_id)
+    assert (row.status, row.last_error) == ("failed_terminal", "HTTP 404")
+
+
+@pytest.mark.proves("T13")
+def test_t13_a_success_that_was_kept_past_its_rescue_still_counts_and_is_not_sent_again(
+    locked: tuple[Outbox, WriteLock],
+) -> None:
+    outbox, lock = locked
+    chat = Chat(behaviour={"0": lambda _m, _a: lock.hold()})
+    outbox.register(chat)
+    (message_id,) = enqueue_many(outbox, 1)
+    with pytest.raises(DatabaseBusy):
+        deliver(outbox)
+    lock.release()
+    put(outbox, message_id, lease_until=0)
+    outbox.maintain_once()
+    assert Row(outbox, message_id).status == "failed_retryable"
+    outbox.close()
+    outbox.drain()
+    assert statuses(outbox, [message_id]) == ["delivered"]
+    assert chat.sent == ["0"]
+
+
+def test_a_database_that_goes_away_in_a_send_and_comes_back_gets_the_outcome_once(
+    own_postgres: OwnPostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("outbox.recording.RETRY_S", 3600.0)
+    outbox = impatient(Outbox(own_postgres.create_database()))
+    outbox.upgrade_schema()
+    chat, events = Chat(behaviour={"0": lambda _m, _a: own_postgres.process.stop()}), Events(outbox)
+    outbox.register(chat)
+    ids = enqueue_many(outbox, 2)
+    with pytest.raises(DatabaseUnavailable):
+        deliver(outbox)
+    own_postgres.process.start()
+    assert statuses(outbox, ids) == ["sending", "dispatched"]
+    outbox.delivery.recorder.close()
+    assert statuses(outbox, ids) == ["delivered", "dispatched"]
+    assert chat.sent == ["0"]
+    assert events.of(LeaseLost) == []
+    outbox.close()
+
+
+# An ambiguous commit.
+
+
+@pytest.fixture
+def behind_a_proxy(postgres_outbox_url: str) -> Iterator[tuple[Outbox, Any]]:
+    """An outbox whose connections go through a proxy that can lose an answer."""
+    url = make_url(postgres_outbox_url)
+    with proxy(str(url.host), int(url.port or 5432)) as line:
+        outbox = Outbox(url.set(host="127.0.0.1", port=line.port).update_query_dict({"sslmode": "disable"}))
+        yield outbox, line
+        outbox.close()
+
+
+@pytest.mark.parametrize("error", [None, RetryLater("busy", after=60), PermanentFailure("HTTP 404")], ids=repr)
+def test_invariant_7_a_commit_that_took_effect_and_lost_its_answer_is_no_lost_lease(
+    behind_a_proxy: tuple[Outbox, Any], error: Exception | None
+) -> None:
+    outbox, line = behind_a_proxy
+    events = Events(outbox)
+
+    def lose_the_next_commit(_message: Message, _attempt: Attempt) -> None:
+        line.lose_the_answer_to(b"COMMIT")
+        if error is not None:
+            raise error
+
+    chat = Chat(behaviour=lose_the_next_commit)
+    outbox.register(chat)
+    (message_id,) = enqueue_many(outbox, 1)
+    report = deliver(outbox)
+    assert line.lost.is_set()
+    assert chat.sent == ["0"]
+    expected = {None: "delivered", RetryLater: "failed_retryable", PermanentFailure: "failed_terminal"}
+    assert statuses(outbox, [message_id]) == [expected[type(error) if error else None]]
+    assert sum(report.statuses.values()) == 1
+    assert events.of(LeaseLost) == []
+    assert len(events.of(AttemptFinished)) == 1
+
+
+def test_rows_that_an_ambiguous_commit_took_are_sent_once_all_the_same(behind_a_proxy: tuple[Outbox, Any]) -> None:
+    outbox, line = behind_a_proxy
+    chat = Chat(behaviour={"0": lambda _m, _a: line.lose_the_answer_to(b"COMMIT")})
+    outbox.register(chat)
+    ids = enqueue_many(outbox, 3)
+    deliver(outbox)
+    assert line.lost.is_set()
+    for message_id in ids:
+        put(outbox, message_id, lease_until=0)
+    outbox.maintain_once()
+    for message_id in ids:
+        put(outbox, message_id, next_attempt_at=0)
+    outbox.drain()
+    assert statuses(outbox, ids) == ["delivered"] * 3
+    assert sorted(chat.sent) == ["0", "1", "2"]
+
+
+# A poisonous outcome.
+
+
+POISON = {
+    "sqlite": """
+        create trigger poison before update on message_outbox when {condition} begin select raise(abort, 'poisoned'); end
+    """,
+    "postgresql": """
+        create function poison() returns trigger language plpgsql as
+        $$ begin if {condition} then raise exception 'poisoned'; end if; return new; end $$;
+        create trigger poison before update on message_outbox for each row execute function poison()
+    """,
+}
+
+
+@pytest.fixture
+def poison(outbox: Outbox) -> Iterator[Any]:
+    """Makes the database refuse every write of a row that meets a condition."""
+    name = outbox.store.engine.dialect.name
+
+    def set_condition(condition: str) -> None:
+        with outbox.store.transaction() as tx:
+            tx.connection.exec_driver_sql(POISON[name].format(condition=condition))
+
+    def remove() -> None:
+        on = "" if name == "sqlite" else " on message_outbox"
+        with outbox.store.transaction() as tx:
+            tx.connection.execute(text(f"drop trigger if exists poison{on}"))
+            if name == "postgresql":
+                tx.connection.execute(text("drop function if exists poison"))
+
+    set_condition.remove = remove  # type: ignore[attr-defined]
+    yield set_condition
+    remove()
+
+
+def all_at_once(count: int, answers: dict[str, Any]) -> Chat:
+    """A channel whose sends end together, so that their outcomes are settled in one group."""
+    meeting = threading.Barrier(count, timeout=20)
+
+    def meet(message: Message, attempt: Attempt) -> Any:
+        meeting.wait()
+        return answers.get(message.target, returning(None))(message, attempt)
+
+    return Chat(behaviour=meet, concurrency=count)
+
+
+def test_an_error_text_that_the_database_refuses_spoils_no_neighbour(outbox: Outbox, poison: Any) -> None:
+    poison("new.last_error like '%%poison%%'")
+    outbox.register(all_at_once(4, {"1": raising(RetryLater("poison", after=60))}))
+    ids = enqueue_many(outbox, 4)
+    report = deliver(outbox)
+    assert statuses(outbox, ids) == ["delivered", "failed_retryable", "delivered", "delivered"]
+    assert outbox.get(ids[1]).last_error == "the error's text could not be stored"
+    assert sum(report.statuses.values()) == 4
+
+
+def test_a_receipt_that_the_database_refuses_does_not_undo_the_delivery(outbox: Outbox, poison: Any) -> None:
+    poison("new.receipt like '%%poison%%'")
+    outbox.register(all_at_once(3, {"1": returning(Receipt("poison"))}))
+    ids = enqueue_many(outbox, 3)
+    deliver(outbox)
+    assert statuses(outbox, ids) == ["delivered"] * 3
+    assert outbox.get(ids[1]).receipt is None
+
+
+def test_an_outcome_that_the_database_refuses_in_any_form_is_kept_and_stops_nobody(outbox: Outbox, poison: Any) -> None:
+    events = Events(outbox)
+    chat = all_at_once(3, {})
+    outbox.register(chat)
+    outbox.register(other := Chat("other"))
+    ids = enqueue_many(outbox, 3)
+    claims = claim(outbox)
+    poison("new.target = '1' and new.status = 'delivered'")
+    deliver(outbox, claims)
+    assert statuses(outbox, ids) == ["delivered", "sending", "delivered"]
+    assert [delayed.count for delayed in events.of(SettleDelayed)] == [1]
+    (later,) = enqueue_many(outbox, 1, channel="other", target="later")
+    deliver(outbox, channel="other")
+    assert statuses(outbox, [later]) == ["delivered"]
+    poison.remove()
+    outbox.close()
+    assert statuses(outbox, ids) == ["delivered"] * 3
+    assert (sorted(chat.sent), other.sent) == (["0", "1", "2"], ["later"])
+
+
+def test_a_claim_that_the_database_cannot_read_stops_the_task_and_loses_no_outcome(postgres_outbox_url: str) -> None:
+    outbox, chat = Outbox(postgres_outbox_url), Chat()
+    outbox.register(chat)
+    ids = enqueue_many(outbox, 3)
+    claims = claim(outbox)
+    with pytest.raises(DataError):
+        deliver(outbox, [claims[0], Claim(ids[1], 10**40), *claims[1:]])
+    assert chat.sent == ["0"]
+    assert statuses(outbox, ids) == ["delivered", "queued", "queued"]
+    outbox.close()
+
+
+# Somebody else's row by now.
+
+
+def test_invariant_3_an_outcome_of_a_row_that_somebody_else_holds_is_counted_and_changes_nothing(
+    open_outbox: OpenOutbox, clock: FakeClock
+) -> None:
+    slow, quick = open_outbox(clock=clock), open_outbox(clock=clock)
+    held, events = Held(), Events(slow)
+    slow.register(Chat(behaviour=held))
+    quick.register(Chat(behaviour=returning(Receipt("second"))))
+    (message_id,) = enqueue_many(slow, 1)
+    task = InThread(lambda: deliver(slow))
+    assert held.entered.wait(20)
+    clock.advance(60_000)
+    quick.maintain_once()
+    clock.advance(60_000)
+    deliver(quick)
+    held.let_go.set()
+    report = task.result()
+    assert [(lost.message_id, lost.lease, lost.outcome) for lost in events.of(LeaseLost)] == [(message_id, 1, "delivered")]
+    assert dict(report.statuses) == {}
+    message = quick.get(message_id)
+    assert (message.lease, message.receipt) == (2, {"provider_id": "second"})
+
+
+# Listeners and interruptions.
+
+
+@pytest.mark.proves("T3")
+@BOTH
+def test_t3_a_listener_that_raises_changes_nothing(outbox: Outbox, kind: type[Chat]) -> None:
+    def listen(_event: Event) -> None:
+        raise RuntimeError("metrics are down")
+
+    outbox.telemetry.subscribe(listen)
+    chat = kind(concurrency=2)
+    outbox.register(chat)
+    ids = enqueue_many(outbox, 5)
+    report = deliver(outbox)
+    assert statuses(outbox, ids) == ["delivered"] * 5
+    assert (len(chat.sent), report.statuses[Status.DELIVERED]) == (5, 5)
+
+
+class Interrupted(BaseException):
+    """What a soft time limit, or Ctrl-C, raises in the midst of anything."""
+
+
+@BOTH
+def test_an_interrupted_task_loses_no_outcome(outbox: Outbox, kind: type[Chat]) -> None:
+    held = Held()
+
+    async def slow(_message: Message, _attempt: Attempt) -> None:
+        while not held.let_go.is_set():
+            await asyncio.sleep(0.005)
+
+    chat = kind(behaviour={"1": slow if kind is AsyncChat else held}, concurrency=2)
+    outbox.register(chat)
+    ids = enqueue_many(outbox, 4)
+
+    def interrupt() -> bool:
+        if len(chat.sent) >= 2:
+            raise Interrupted
+        return False
+
+    with pytest.raises(Interrupted):
+        deliver(outbox, should_stop=interrupt)
+    held.let_go.set()
+    for message_id in ids[:2]:
+        await_condition(lambda wanted=message_id: outbox.get(wanted).status is Status.DELIVERED, "an outcome")  # type: ignore[misc]
+    assert len(chat.sent) == len([status for status in statuses(outbox, ids) if status == "delivered"])
+
+
+def test_an_interruption_in_the_midst_of_a_settle_loses_no_outcome(outbox: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("outbox.recording.RETRY_S", 3600.0)
+    chat = Chat()
+    outbox.register(chat)
+    (message_id,) = enqueue_many(outbox, 1)
+    claims = claim(outbox)
+
+    def interrupt(*arguments: Any) -> None:
+        if chat.sent:
+            event.remove(outbox.store.engine, "before_cursor_execute", interrupt)
+            raise Interrupted
+
+    event.listen(outbox.store.engine, "before_cursor_execute", interrupt)
+    with pytest.raises(Interrupted):
+        deliver(outbox, claims)
+    assert statuses(outbox, [message_id]) == ["sending"]
+    outbox.close()
+    assert statuses(outbox, [message_id]) == ["delivered"]
+    assert chat.sent == ["0"]
+
+
+def test_an_enqueue_of_the_handlers_own_is_committed_by_itself(outbox: Outbox) -> None:
+    """A handler may enqueue the next message, in a transaction of its own, while its own row is being sent."""
+
+    def chain(message: Message, _attempt: Attempt) -> None:
+        if message.target == "0":
+            with outbox.store.transaction() as tx:
+                outbox.enqueue_many(tx.connection, [NewMessage(channel="chat", target="next")])
+
+    chat = Chat(behaviour=chain)
+    outbox.register(chat)
+    enqueue_many(outbox, 1)
+    outbox.drain()
+    assert chat.sent == ["0", "next"]
