@@ -1,5 +1,8 @@
 """What ``celery -A tests.integration.celery.app`` runs."""
 
-from tests.integration.celery.application import Settings, create
+from tests.integration.celery.application import Settings, create, shorter_clocks
 
-app = create(Settings.from_environment()).app
+settings = Settings.from_environment()
+for module, name, value in shorter_clocks(settings):
+    setattr(module, name, value)
+app = create(settings).app

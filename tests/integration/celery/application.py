@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from celery import Celery
@@ -95,9 +96,19 @@ class Application:
     installation: Installation
 
 
+def shorter_clocks(settings: Settings) -> list[tuple[ModuleType, str, float]]:
+    """The constants that ``settings`` shorten. A process of its own sets them for good; a test must set them back."""
+    constants: list[tuple[ModuleType, str, float]] = []
+    if settings.horizon_ms is not None:
+        constants.append((claiming, "SHORTEST_HORIZON_MS", settings.horizon_ms))
+    if settings.lease_margin_s is not None:
+        constants.append((delivery, "LEASE_MARGIN_S", settings.lease_margin_s))
+        constants.append((retry, "SHORTEST_RESCUE_DELAY_MS", 0))
+    return constants
+
+
 def create(settings: Settings, **install_options: Any) -> Application:
     """Build the application; nothing is connected yet."""
-    _shorten_the_clocks(settings)
     app = Celery("outbox-under-test", broker=settings.broker, set_as_current=False)
     app.conf.update(
         worker_prefetch_multiplier=1,
@@ -120,14 +131,6 @@ def _channels(ledger: Ledger) -> list[Channel]:
         Scripted("ordered", ledger, concurrency=4, ordered=True),
         ScriptedAsync("loop", ledger, concurrency=50),
     ]
-
-
-def _shorten_the_clocks(settings: Settings) -> None:
-    if settings.horizon_ms is not None:
-        claiming.SHORTEST_HORIZON_MS = settings.horizon_ms
-    if settings.lease_margin_s is not None:
-        delivery.LEASE_MARGIN_S = settings.lease_margin_s
-        retry.SHORTEST_RESCUE_DELAY_MS = 0
 
 
 def _wait_for(path: Path) -> None:

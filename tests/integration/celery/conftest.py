@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.celery.application import Settings
+from tests.integration.celery.application import Settings, shorter_clocks
 from tests.integration.celery.nodes import Nursery
 from tests.integration.celery.stack import Stack
 
@@ -32,15 +32,20 @@ def nursery() -> Iterator[Nursery]:
 
 
 @pytest.fixture
-def make_stack(request: pytest.FixtureRequest, tmp_path: Path, nursery: Nursery) -> Iterator[MakeStack]:
+def make_stack(
+    request: pytest.FixtureRequest, tmp_path: Path, nursery: Nursery, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[MakeStack]:
     """Build a stack on a database and a broker; settings as in :class:`Settings`."""
     stacks = request.node.stash.setdefault(_STACKS, [])
 
     def make(database: str, broker: str, *, nudging: bool = False, **settings: Any) -> Stack:
         directory = tmp_path / f"stack-{len(stacks) + 1}"
         directory.mkdir()
-        ledger = str(directory / "ledger")
-        stacks.append(Stack(Settings(database, broker, ledger, **settings), directory, nursery, nudging=nudging))
+        chosen = Settings(database, broker, str(directory / "ledger"), **settings)
+        # The test's own relay keeps to the same clocks as the workers.
+        for module, name, value in shorter_clocks(chosen):
+            monkeypatch.setattr(module, name, value)
+        stacks.append(Stack(chosen, directory, nursery, nudging=nudging))
         return stacks[-1]
 
     yield make
