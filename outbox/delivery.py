@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from queue import Empty, SimpleQueue
 
-from outbox import transacting
+from outbox import checkpoints, transacting
 from outbox.channels.base import Channel
 from outbox.gatekeeping import Gatekeeper
 from outbox.judging import RELEASED, attempt_of, judge
@@ -218,6 +218,7 @@ class _Task:
             self._senders.start(self._channel, jobs)
 
     def _done(self, job: Job, outcome: Outcome | None) -> None:
+        checkpoints.reach("send", "after")
         with self._lock:
             if not self._over:
                 self._answers.put((job, outcome))

@@ -14,7 +14,7 @@ from sqlalchemy import Engine
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 
-from outbox import replies, transactions
+from outbox import checkpoints, replies, transactions
 from outbox.channels.base import Channel, FunctionChannel
 from outbox.channels.registry import ChannelRegistry
 from outbox.clock import Clock
@@ -159,6 +159,7 @@ class Outbox:
             queued = self.store.add(transactions.connection_of(transaction), rows)
         except DBAPIError as error:
             raise as_outbox_error(error, self.store.tables) from error
+        checkpoints.reach("enqueue", "inserted")
         if self.on_commit is not None:
             transactions.after_commit(transaction, self.on_commit)
         return queued

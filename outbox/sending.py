@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import Any
 
+from outbox import checkpoints
 from outbox.channels.base import Channel
 from outbox.errors import NotReady
 from outbox.message import Attempt, Message, Receipt
@@ -182,6 +183,7 @@ def _send(job: Job) -> Outcome | None:
         if _must_reconcile(job) and (known := _reconciled(job, channel.find_delivery(message))) is not None:
             return known
         _read(message)
+        checkpoints.reach("send", "before")
         if job.transact is not None:
             return job.transact(channel, message, job.attempt)
         return _accepted(channel.send_final(message, job.attempt))
@@ -201,6 +203,7 @@ async def _within_timeout(job: Job) -> Outcome:
             if _must_reconcile(job) and (known := _reconciled(job, await channel.find_delivery(message))) is not None:
                 return known
             _read(message)
+            checkpoints.reach("send", "before")
             return _accepted(await channel.send_final(message, job.attempt))
     except asyncio.CancelledError:
         return Unknown("the send was interrupted")

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, event
 from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.orm import Session, SessionTransaction, scoped_session
 
+from outbox import checkpoints
 from outbox.errors import TransactionError
 
 _log = logging.getLogger("outbox")
@@ -78,6 +79,8 @@ def _session_ended(session: Session, transaction: SessionTransaction) -> None:
 
 def _call(handle: Session | Connection) -> None:
     calls, _waiting[handle] = _waiting[handle], set()
+    if calls:
+        checkpoints.reach("enqueue", "nudge")
     for call in calls:
         try:
             call()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
+from outbox import checkpoints
 from outbox.errors import ConfigurationError, OutboxError
 
 _CHUNK = 1024 * 1024
@@ -69,6 +70,7 @@ def _places(wanted: str) -> Iterator[str]:
 
 def _move(source: str, place: str, digest: str) -> None:
     """One atomic rename, so that a crash leaves the file in one place; between file systems, a copy that is verified first."""
+    checkpoints.reach("archive", "move")
     try:
         os.rename(source, place)
     except OSError as error:
@@ -77,6 +79,7 @@ def _move(source: str, place: str, digest: str) -> None:
         _copy(source, place, digest)
         _finish(source, place)
         return
+    checkpoints.reach("archive", "moved")
     if not _is_same(place, digest):
         if not os.path.lexists(source):
             os.rename(place, source)

@@ -11,6 +11,7 @@ from alembic.script import ScriptDirectory
 from alembic.util.exc import CommandError
 from sqlalchemy import Connection, inspect, text
 
+from outbox import checkpoints
 from outbox.errors import SchemaError
 from outbox.store.sqlstore import SQLStore
 
@@ -65,7 +66,10 @@ def upgrade(store: SQLStore) -> SchemaState:
         )
         with _alembic:
             command.upgrade(config, "head")
-        return _state(store, connection)
+        upgraded = _state(store, connection)
+        checkpoints.reach("upgrade", "before_commit")
+    checkpoints.reach("upgrade", "committed")
+    return upgraded
 
 
 def state(store: SQLStore) -> SchemaState:

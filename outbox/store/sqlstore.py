@@ -8,6 +8,7 @@ from sqlalchemy import Connection, Engine, make_url
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
+from outbox import checkpoints
 from outbox.clock import Clock, SystemClock
 from outbox.errors import ConfigurationError
 from outbox.lifecycle import Event, Status
@@ -125,11 +126,15 @@ class SQLStore:
     def settle_and_take(
         self, settlements: Sequence[Settlement], claims: Sequence[Claim], taker: Taker
     ) -> tuple[Settled, list[Message]]:
-        def both(tx: Transaction) -> tuple[Settled, list[Message]]:
+        def settle_and_take(tx: Transaction) -> tuple[Settled, list[Message]]:
             settled = settling.settle(tx, settlements, log_successes=self._log_successes)
             return settled, taking.take(tx, claims, taker)
 
-        return self._write(both)
+        if not claims:
+            return self.settle(settlements), []
+        if not settlements:
+            return Settled(), self.take(claims, taker)
+        return self._write(settle_and_take)
 
     def work_and_settle(self, settlement: Settlement, work: Callable[[Any], str | None]) -> bool:
         try:
@@ -257,7 +262,12 @@ class SQLStore:
         for tries_left in reversed(range(_TRIES)):
             try:
                 with self.transaction(read_only=read_only, anew=anew) as tx:
-                    return verb(tx, *arguments, **options)
+                    result = verb(tx, *arguments, **options)
+                    if not read_only:
+                        checkpoints.reach(verb.__name__, "before_commit")
+                if not read_only:
+                    checkpoints.reach(verb.__name__, "committed")
+                return result
             except DBAPIError as error:
                 if tries_left == 0 or not may_run_again(error):
                     raise as_outbox_error(error, self.tables) from error

@@ -1,9 +1,10 @@
 """Handing batches to Celery: one delivery task a batch, readable in Flower, without anything worth reading in it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from celery import Celery
 
+from outbox import checkpoints
 from outbox.integrations.celery import envelope
 from outbox.integrations.celery.names import channel_queue, deliver_task
 from outbox.integrations.celery.publishing import Publication, Publisher
@@ -18,7 +19,14 @@ class CeleryDispatcher:
 
     def dispatch(self, batches: Sequence[Batch]) -> None:
         """Publish the batches. Raises :class:`~outbox.errors.BrokerUnavailable`."""
-        self._publisher.publish([_publication(batch) for batch in batches])
+        self._publisher.publish(_publications(batches))
+        checkpoints.reach("publish", "done")
+
+
+def _publications(batches: Sequence[Batch]) -> Iterator[Publication]:
+    for batch in batches:
+        checkpoints.reach("publish", "next")
+        yield _publication(batch)
 
 
 def _publication(batch: Batch) -> Publication:

@@ -8,6 +8,7 @@ from weakref import WeakSet
 
 from celery import Celery
 
+from outbox import checkpoints
 from outbox.channels.base import Channel
 from outbox.errors import ConfigurationError
 from outbox.integrations.celery import envelope
@@ -123,6 +124,7 @@ def _register_delivery(
     def deliver(
         v: object = None, claims: object = None, more: object = False, watched: object = False, **_newer: object
     ) -> dict[str, Any]:
+        checkpoints.reach("task", "received")
         try:
             taken_over = envelope.unpack(v, claims)
         except envelope.UnreadableEnvelope as error:
