@@ -31,7 +31,7 @@ def attempt_of(message: Message, channel: Channel) -> Attempt:
 
 def judge(job: Job, outcome: Outcome | None) -> Ended:
     """The settlement of an ended job, by its channel's policy, and the event that tells of it."""
-    message = job.message
+    message = replace(job.message, outcome_unknown=False) if job.found_unsent else job.message
     verdict = retry.released(message) if outcome is NOT_BEGUN else retry.decide(outcome, message, job.channel.retry_policy)
     if job.found_unsent and verdict.outcome_unknown is None:
         verdict = replace(verdict, outcome_unknown=False)

@@ -164,6 +164,9 @@ def _retry(error: str, after_ms: int | None, message: Message, policy: RetryPoli
     if not message.is_final:
         return Verdict(Status.FAILED_TERMINAL, 0, error, ErrorClass.TRANSIENT, NON_FINAL)
     if message.attempt_count >= _allowed(message, policy):
+        if message.outcome_unknown and policy.on_unknown is OnUnknown.RECONCILE:
+            # A dead letter would say that it was not sent, and an earlier attempt may have sent it.
+            return Verdict(Status.PARKED, 0, error, ErrorClass.TRANSIENT, UNKNOWN_OUTCOME)
         return _dead(error, ErrorClass.TRANSIENT, ATTEMPTS_USED_UP, message, policy)
     pause_ms = policy.backoff.after(message.attempt_count)
     if after_ms is not None:

@@ -173,6 +173,12 @@ def test_reconciliation_tries_until_the_attempts_are_used_up_and_then_parks() ->
     assert decide(Unknown("no answer"), RECONCILE, attempt_count=5).status == Status.PARKED
 
 
+def test_a_failure_that_uses_up_the_attempts_parks_what_an_earlier_attempt_may_have_sent_where_the_channel_reconciles() -> None:
+    assert decide(Retry("busy"), RECONCILE, attempt_count=5, outcome_unknown=True).status == Status.PARKED
+    assert decide(Retry("busy"), RECONCILE, attempt_count=5, outcome_unknown=False).status == Status.FAILED_TERMINAL
+    assert decide(Retry("busy"), POLICY, attempt_count=5, outcome_unknown=True).status == Status.FAILED_TERMINAL
+
+
 @pytest.mark.proves("T12")
 def test_t12_a_message_whose_outcome_stays_unknown_ends_with_its_attempts() -> None:
     verdict = decide(Unknown("no answer"), attempt_count=5)
