@@ -7,6 +7,8 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
+from outbox.policy.printable import escaped
+
 _log = logging.getLogger("outbox")
 
 
@@ -103,11 +105,14 @@ _LEVELS: dict[type[Event], int] = {
 
 
 def log_event(event: Event) -> None:
-    """The default listener: one structured line, the event's fields as ``extra`` beside the text."""
+    """The default listener: one structured line, the event's fields as ``extra`` beside the text.
+
+    An error's text comes from the other side: in the line it is escaped, so that it cannot forge another one.
+    """
     level = _LEVELS.get(type(event), logging.INFO)
     if _log.isEnabledFor(level):
         fields = {name: value for name, value in asdict(event).items() if value is not None}
-        text = " ".join(f"{name}={value}" for name, value in fields.items())
+        text = " ".join(f"{name}={escaped(value)}" for name, value in fields.items())
         _log.log(level, "%s %s", type(event).__name__, text, extra={"outbox": fields})
 
 

@@ -3,7 +3,7 @@
 import logging
 import sys
 
-from outbox.cli.printing import escaped
+from outbox.policy.printable import escaped
 
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 

@@ -11,15 +11,9 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from outbox.policy.printable import escaped
+
 _UNLIMITED_COLUMNS = 10_000
-
-
-def escaped(text: object) -> str:
-    """The text with every character that is not printable written as its escape: controls, line ends, direction marks."""
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape", "surrogatepass").decode("ascii")
-        for character in str(text)
-    )
 
 
 def line(text: str) -> None:

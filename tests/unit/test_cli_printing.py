@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from outbox.cli import printing
+from outbox.policy.printable import escaped
 
 NOW_MS = 1_795_000_000_000
 
@@ -23,12 +24,12 @@ NOW_MS = 1_795_000_000_000
     ],
 )
 def test_characters_that_steer_a_terminal_are_shown_as_their_escapes(text: str, shown: str) -> None:
-    assert printing.escaped(text) == shown
+    assert escaped(text) == shown
 
 
 @given(st.text(st.characters(codec=None)))
 def test_whatever_a_message_holds_only_printable_characters_are_shown(text: str) -> None:
-    assert printing.escaped(text).isprintable()
+    assert escaped(text).isprintable()
 
 
 def test_a_table_shows_markup_and_emoji_codes_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
