@@ -137,11 +137,13 @@ def test_how_loud_an_event_is_says_whether_anybody_must_act(
     assert [record.levelno for record in log.records] == [level]
 
 
-def test_nothing_is_put_together_for_a_log_that_nobody_reads(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.ERROR, logger="outbox"):
-        log_event(FINISHED)
+def test_no_line_is_put_together_for_a_log_that_nobody_reads(caplog: pytest.LogCaptureFixture) -> None:
+    class Unread:
+        def __str__(self) -> str:
+            raise AssertionError("somebody put a line together")
 
-    assert caplog.records == []
+    with caplog.at_level(logging.ERROR, logger="outbox"):
+        log_event(replace(FINISHED, error=Unread()))
 
 
 @pytest.mark.parametrize("kind", EVENTS)
