@@ -14,7 +14,7 @@ from sqlalchemy import Engine
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 
-from outbox import checkpoints, replies, transactions
+from outbox import checkpoints, dbapi, replies, transactions
 from outbox.channels.base import Channel, FunctionChannel
 from outbox.channels.registry import ChannelRegistry
 from outbox.clock import Clock
@@ -27,7 +27,6 @@ from outbox.policy.retention import Retention
 from outbox.policy.turns import TurnStatus, turn_status
 from outbox.preparing import DEFAULT_PAYLOAD_LIMIT, Preparer
 from outbox.relay import Batch, Relay, RelayReport
-from outbox.store.driver_errors import as_outbox_error
 from outbox.store.records import ChannelStats, GateKind, MessageFilter, OperatorResult
 from outbox.store.schema import DEFAULT_TABLE
 from outbox.store.sqlstore import open_store
@@ -129,7 +128,8 @@ class Outbox:
     ) -> Queued:
         """Write a message in the caller's open transaction: one statement, no network.
 
-        :param transaction: what holds the open transaction: a SQLAlchemy ``Session``, ``scoped_session`` or ``Connection``.
+        :param transaction: what holds the open transaction: a SQLAlchemy ``Session``, ``scoped_session`` or ``Connection``, or a
+            ``sqlite3`` or ``psycopg`` connection (whose commit wakes nobody: the relay's next tick finds the message).
         :param target: where the channel sends it: a URL, a chat id, an address.
         :param payload: anything JSON can hold, and datetime, date, time, timedelta, UUID, Decimal, bytes and tuple.
         :param turn_id: groups messages, for :meth:`turn_status`.
@@ -158,7 +158,7 @@ class Outbox:
         try:
             queued = self.store.add(transactions.connection_of(transaction), rows)
         except DBAPIError as error:
-            raise as_outbox_error(error, self.store.tables) from error
+            raise dbapi.meaning_of(error, self.store.tables) from error
         checkpoints.reach("enqueue", "inserted")
         if self.on_commit is not None:
             transactions.after_commit(transaction, self.on_commit)

@@ -1,4 +1,4 @@
-"""Joining the transaction that an application's SQLAlchemy session or connection holds."""
+"""Joining the transaction that an application's session or connection holds: SQLAlchemy's, or a driver's own."""
 
 import logging
 from collections.abc import Callable
@@ -9,20 +9,23 @@ from sqlalchemy import Connection, event
 from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.orm import Session, SessionTransaction, scoped_session
 
-from outbox import checkpoints
+from outbox import checkpoints, dbapi
 from outbox.errors import TransactionError
 
 _log = logging.getLogger("outbox")
 
 
-def connection_of(handle: Any) -> Connection:
+def connection_of(handle: Any) -> Connection | dbapi.DriverTransaction:
     """The connection in whose transaction a message is to be written. Raises :class:`~outbox.errors.TransactionError`."""
     if hasattr(handle, "run_sync"):
         raise TransactionError(f"an {type(handle).__name__} needs `await outbox.aenqueue(...)`")
     handle = _unwrapped(handle)
+    if (joined := dbapi.join(handle)) is not None:
+        return joined
     if not isinstance(handle, Session | Connection):
         raise TransactionError(
-            f"enqueue needs an open Session or Connection of SQLAlchemy as its first argument, not {type(handle).__name__}"
+            "enqueue needs what holds your open transaction as its first argument: a Session or Connection of SQLAlchemy, or a"
+            f" connection of sqlite3 or psycopg; not {type(handle).__name__}"
         )
     try:
         connection = handle.connection() if isinstance(handle, Session) else handle
@@ -32,8 +35,7 @@ def connection_of(handle: Any) -> Connection:
         raise TransactionError(f"the {type(handle).__name__} cannot take part: {error}") from error
     if not connection.in_transaction():
         raise TransactionError("the session's transaction is over already, and its connection will not be committed")
-    if _commits_by_itself(connection):
-        raise TransactionError("the connection is in autocommit mode: a message would be sent for data that is rolled back")
+    dbapi.require_own_commit(_commits_by_itself(connection))
     return connection
 
 
@@ -49,9 +51,13 @@ def async_handle(handle: Any) -> Any:
 def after_commit(handle: Any, call: Callable[[], None]) -> None:
     """Run ``call`` once when the handle's transaction has been committed; a rollback forgets it.
 
-    A session says so when the commit is done; a bare connection, just before. The nudge is late enough for both.
+    A session says so when the commit is done; a bare connection, just before. The nudge is late enough for both. A driver's
+    own connection says nothing.
     """
     handle = _unwrapped(handle)
+    if (joined := dbapi.join(handle)) is not None:
+        joined.after_commit(call)
+        return
     if handle not in _waiting:
         _waiting[handle] = set()
         if isinstance(handle, Session):
@@ -100,6 +106,4 @@ def _commits_by_itself(connection: Connection) -> bool:
     """Asked of the driver, because an engine, an option or the driver's own connection may have been told so."""
     if connection.dialect.name != "sqlite":
         return getattr(connection.connection.dbapi_connection, "autocommit", False) is True
-    driver: Any = connection.connection.driver_connection
-    by_itself = driver.isolation_level is None or getattr(driver, "autocommit", None) is True
-    return by_itself and not driver.in_transaction  # an application's own hook may have begun one
+    return dbapi.commits_by_itself(connection.connection.driver_connection)  # an application's own hook may have begun one

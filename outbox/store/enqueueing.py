@@ -1,11 +1,11 @@
 """``add``: rows into the caller's own transaction."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol
 
-from sqlalchemy import BigInteger, Connection, Integer, Select, bindparam, case, select
+from sqlalchemy import BigInteger, Executable, Integer, Select, bindparam, case, select
 
 from outbox.errors import OutboxError
 from outbox.lifecycle import Status
@@ -18,7 +18,14 @@ _LOOKUPS = 3
 """How often a key that conflicts and yet is not found is tried: its row was deleted, or rolled back, in between."""
 
 
-def add(connection: Connection, sql: Sql, rows: Sequence[NewRow], now_ms: int) -> list[Queued]:
+class Joined(Protocol):
+    """What runs a statement in the caller's transaction: a SQLAlchemy connection, or a driver's own in its clothes."""
+
+    def execute(self, statement: Executable, parameters: Mapping[str, Any] | Sequence[Mapping[str, Any]], /) -> Any:
+        """The answer of which ``scalar_one_or_none()`` is asked."""
+
+
+def add(connection: Joined, sql: Sql, rows: Sequence[NewRow], now_ms: int) -> list[Queued]:
     """Insert ``rows`` through the caller's connection; one statement when none, or just one, carries an idempotency key.
 
     Keys are inserted in sorted order, so that two transactions with the same keys wait for each other instead of locking up.
@@ -35,7 +42,7 @@ def add(connection: Connection, sql: Sql, rows: Sequence[NewRow], now_ms: int) -
     return [answers[row.id] for row in rows]
 
 
-def _add_keyed(connection: Connection, sql: Sql, row: dict[str, Any]) -> Queued:
+def _add_keyed(connection: Joined, sql: Sql, row: dict[str, Any]) -> Queued:
     for _ in range(_LOOKUPS):
         inserted = connection.execute(_insert_keyed(sql), row).scalar_one_or_none()
         if inserted is not None:

@@ -36,9 +36,10 @@ class Store(Protocol):
     """The outbox's table behind verbs. Every write after a claim is fenced by the row's lease."""
 
     def add(self, handle: Any, rows: Sequence[NewRow]) -> list[Queued]:
-        """Insert rows into the transaction that ``handle`` (a SQLAlchemy connection) holds; nothing is committed here.
+        """Insert rows into the transaction that ``handle`` holds (a SQLAlchemy connection, or a driver's in its clothes).
 
-        A row whose idempotency key stands already is not inserted; the answer names the row that stands.
+        Nothing is committed here. A row whose idempotency key stands already is not inserted; the answer names the row that
+        stands.
         """
 
     def pending(self, channels: Sequence[str]) -> Pending:

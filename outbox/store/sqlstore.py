@@ -10,7 +10,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
 from outbox import checkpoints
 from outbox.clock import Clock, SystemClock
-from outbox.errors import ConfigurationError
+from outbox.errors import ConfigurationError, TransactionError
 from outbox.lifecycle import Event, Status
 from outbox.message import AttemptRecord, Claim, Message, Queued
 from outbox.policy.destination import Breaker, Limits
@@ -99,7 +99,10 @@ class SQLStore:
         """Forget the parent's connections: none may cross a fork."""
         self.engine.dispose(close=False)
 
-    def add(self, handle: Connection, rows: Sequence[NewRow]) -> list[Queued]:
+    def add(self, handle: Any, rows: Sequence[NewRow]) -> list[Queued]:
+        own, given = self.engine.dialect.name, handle.dialect.name
+        if own != given:
+            raise TransactionError(f"the outbox is in {own}, and this connection leads to {given}")
         return enqueueing.add(handle, self.sql, rows, self._clock.now_ms())
 
     def pending(self, channels: Sequence[str]) -> Pending:

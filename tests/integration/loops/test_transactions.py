@@ -115,7 +115,7 @@ def test_the_longest_texts_that_are_accepted_are_stored(outbox: Outbox, applicat
 
 @pytest.mark.parametrize("handle", [None, "session", 5, dict, sqlite3], ids=["none", "text", "number", "class", "module"])
 def test_what_holds_no_transaction_is_refused(outbox: Outbox, handle: Any) -> None:
-    with pytest.raises(TransactionError, match="needs an open Session or Connection of SQLAlchemy as its first argument"):
+    with pytest.raises(TransactionError, match="needs what holds your open transaction as its first argument"):
         outbox.enqueue(handle, "chat")
 
 
