@@ -14,6 +14,7 @@ from outbox.telemetry import Maintained, Telemetry
 
 BATCH = 500
 _KEYS_A_PASS = 1_000
+_OUTCOMES_A_PASS = 2_000
 _START = ("", "")
 LONGEST_LEASE_MS = 24 * 3_600_000
 """No timeout is longer; a lease beyond it was written by a clock that has jumped back since."""
@@ -48,6 +49,8 @@ class Maintenance:
             Service("mend", self._mend),
             Service("unfuture", lambda _limit: store.unfuture(self._longest_retry_ms(), LONGEST_LEASE_MS)),
             Service("forget buckets", lambda _limit: store.forget_buckets()),
+            Service("tally", lambda limit: store.tally(max(limit, _OUTCOMES_A_PASS))),
+            Service("forget tallies", lambda _limit: store.forget_tallies()),
             Service("blank", self._blank),
             Service("prune", self._prune),
         )

@@ -14,20 +14,25 @@ from outbox.store.records import (
     ChannelStats,
     Claimed,
     Completed,
+    Count,
     Gate,
     GateKind,
     ImportedEntry,
     ImportReceipt,
     Lane,
+    Line,
     MessageFilter,
     NewRow,
     OperationRecord,
     OperatorResult,
+    Page,
     Pending,
+    Place,
     Settled,
     Settlement,
     Stamp,
     Taker,
+    Tally,
     Violation,
 )
 
@@ -98,6 +103,15 @@ class Store(Protocol):
     def blank(self, channel: str, status: Status, after_ms: int, since: int, limit: int) -> tuple[int, int]:
         """Empty the payload of rows completed since ``since``, more than ``after_ms`` ago; how many, and where to go on."""
 
+    def tally(self, limit: int) -> int:
+        """Add up to ``limit`` outcomes that are not counted yet to the tallies of their minutes; returns how many."""
+
+    def tallies(self, since_ms: int, step_ms: int) -> list[Tally]:
+        """What ended since then (epoch milliseconds), summed over steps of ``step_ms``, a multiple of a minute."""
+
+    def forget_tallies(self) -> int:
+        """Delete the tallies of more than a week ago; returns how many."""
+
     def mend(self, after: tuple[str, str], limit: int) -> tuple[int, tuple[str, str] | None]:
         """Clear blocked marks of rows that wait for nobody, key by key; returns how many and where to go on."""
 
@@ -147,6 +161,12 @@ class Store(Protocol):
     def list_messages(self, wanted: MessageFilter, limit: int) -> list[Message]:
         """Messages that match, newest first."""
 
+    def page(self, wanted: MessageFilter, after: Place | None, limit: int) -> Page:
+        """A page of a list of messages, at a price that does not grow with the table."""
+
+    def find_named(self, name: str, channels: Sequence[str], limit: int) -> list[Line]:
+        """Messages with that id, turn or idempotency key, and living ones with that ordering key."""
+
     def attempts(self, message_id: str) -> list[AttemptRecord]:
         """The recorded attempts of a message."""
 
@@ -155,6 +175,9 @@ class Store(Protocol):
 
     def stats(self) -> list[ChannelStats]:
         """Counts by channel and status."""
+
+    def census(self, most: int) -> list[Count]:
+        """Counts by channel and status, up to ``most``, at a price that does not grow with the table."""
 
     def turn(self, turn_id: str) -> dict[Status, int]:
         """Counts by status of a turn's final messages."""

@@ -178,6 +178,62 @@ class ChannelStats:
 
 
 @dataclass(frozen=True, slots=True)
+class Count:
+    """How many messages of a channel are in a status; with ``at_least`` there are more."""
+
+    channel: str
+    status: Status
+    rows: int
+    at_least: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What ended as ``outcome`` in the step of time that begins at ``start_ms``, and how long that took after it was due."""
+
+    start_ms: int
+    channel: str
+    outcome: Status
+    messages: int
+    latency_sum_ms: int
+    latency_max_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """A message in a list: what one line of it tells, without what it says. Times are epoch milliseconds."""
+
+    seq: int
+    id: str
+    channel: str
+    target: str
+    status: Status
+    attempt_count: int
+    max_attempts: int | None
+    queued_at: int
+    next_attempt_at: int
+    completed_at: int | None
+    last_error: str | None
+    terminal_reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a list goes on: behind the row with this ``seq``, and in lists by completion behind ``at`` (epoch ms)."""
+
+    seq: int
+    at: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Part of a list. ``next`` is where it goes on, if it does; a page that is not full has looked at as much as it may."""
+
+    lines: Sequence[Line] = ()
+    next: Place | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Violation:
     """A row that breaks an invariant: what ``outbox doctor`` reports."""
 

@@ -26,6 +26,7 @@ def unfuture(tx: Transaction, longest_retry_ms: int, longest_lease_ms: int) -> i
             tx.execute(_leases(tx.sql, Status.SENDING), ahead_ms=longest_lease_ms).rowcount,
             tx.execute(_gates(tx.sql), ahead_ms=longest_lease_ms).rowcount,
             tx.execute(_buckets(tx.sql), ahead_ms=longest_lease_ms).rowcount,
+            tx.execute(_tally_marks(tx.sql)).rowcount,
         )
     )
 
@@ -69,3 +70,9 @@ def _gates(sql: Sql) -> Update:
 def _buckets(sql: Sql) -> Update:
     b = sql.tables.buckets
     return update(b).where(b.c.free_at > _ahead(sql)).values(free_at=sql.now)
+
+
+@lru_cache(maxsize=64)
+def _tally_marks(sql: Sql) -> Update:
+    marks = sql.tables.tally_marks
+    return update(marks).where(marks.c.completed_at > sql.now).values(completed_at=sql.now)

@@ -44,6 +44,8 @@ class Tables:
     gates: Table
     buckets: Table
     imports: Table
+    tallies: Table
+    tally_marks: Table
 
     @property
     def version_table(self) -> str:
@@ -79,6 +81,8 @@ def define(table_name: str = DEFAULT_TABLE, metadata: MetaData | None = None) ->
         gates=_gates(f"{table_name}_gate", metadata),
         buckets=_buckets(f"{table_name}_bucket", metadata),
         imports=_imports(f"{table_name}_import", metadata),
+        tallies=_tallies(f"{table_name}_tally", metadata),
+        tally_marks=_tally_marks(f"{table_name}_tally_mark", metadata),
     )
 
 
@@ -224,4 +228,30 @@ def _imports(name: str, metadata: MetaData) -> Table:
         Column("outcome", String(32), nullable=False),
         Column("message_id", String(36)),
         Column("imported_at", BigInteger, nullable=False),
+    )
+
+
+def _tallies(name: str, metadata: MetaData) -> Table:
+    return Table(
+        name,
+        metadata,
+        Column("minute", BigInteger, nullable=False),
+        Column("channel", String(63), nullable=False),
+        Column("outcome", String(16), nullable=False),
+        Column("messages", BigInteger, nullable=False),
+        Column("latency_sum_ms", BigInteger, nullable=False),
+        Column("latency_max_ms", BigInteger, nullable=False),
+        PrimaryKeyConstraint("minute", "channel", "outcome"),
+    )
+
+
+def _tally_marks(name: str, metadata: MetaData) -> Table:
+    return Table(
+        name,
+        metadata,
+        Column("channel", String(63), nullable=False),
+        Column("outcome", String(16), nullable=False),
+        Column("completed_at", BigInteger, nullable=False),
+        Column("seq", BigInteger, nullable=False),
+        PrimaryKeyConstraint("channel", "outcome"),
     )

@@ -19,10 +19,12 @@ from outbox.store import (
     arriving,
     blocking,
     claiming,
+    counting,
     enqueueing,
     gating,
     importing,
     inspecting,
+    listing,
     operating,
     pacing,
     postgresql,
@@ -31,26 +33,32 @@ from outbox.store import (
     sqlite,
     sweeping,
     taking,
+    tallying,
 )
 from outbox.store.driver_errors import as_outbox_error, may_run_again
 from outbox.store.records import (
     ChannelStats,
     Claimed,
     Completed,
+    Count,
     Gate,
     GateKind,
     ImportedEntry,
     ImportReceipt,
     Lane,
+    Line,
     MessageFilter,
     NewRow,
     OperationRecord,
     OperatorResult,
+    Page,
     Pending,
+    Place,
     Settled,
     Settlement,
     Stamp,
     Taker,
+    Tally,
     Violation,
 )
 from outbox.store.schema import DEFAULT_TABLE, Tables, define
@@ -170,6 +178,15 @@ class SQLStore:
     def prunable(self, channel: str, status: Status, kept_ms: int) -> int:
         return self._read(sweeping.prunable, channel, status, kept_ms)
 
+    def tally(self, limit: int) -> int:
+        return self._write(tallying.tally, limit)
+
+    def tallies(self, since_ms: int, step_ms: int) -> list[Tally]:
+        return self._read(tallying.tallies, since_ms, step_ms)
+
+    def forget_tallies(self) -> int:
+        return self._write(tallying.forget_tallies)
+
     def mend(self, after: tuple[str, str], limit: int) -> tuple[int, tuple[str, str] | None]:
         return self._write(blocking.mend, after, limit)
 
@@ -219,6 +236,12 @@ class SQLStore:
     def list_messages(self, wanted: MessageFilter, limit: int) -> list[Message]:
         return self._read(inspecting.list_messages, wanted, limit)
 
+    def page(self, wanted: MessageFilter, after: Place | None, limit: int) -> Page:
+        return self._read(listing.page, wanted, after, limit)
+
+    def find_named(self, name: str, channels: Sequence[str], limit: int) -> list[Line]:
+        return self._read(listing.find_named, name, channels, limit)
+
     def attempts(self, message_id: str) -> list[AttemptRecord]:
         return self._read(inspecting.attempts, message_id)
 
@@ -227,6 +250,9 @@ class SQLStore:
 
     def stats(self) -> list[ChannelStats]:
         return self._read(inspecting.stats)
+
+    def census(self, most: int) -> list[Count]:
+        return self._read(counting.census, most)
 
     def turn(self, turn_id: str) -> dict[Status, int]:
         return self._read(inspecting.turn, turn_id)

@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import make_url
 
 from outbox.store import migrating
-from outbox.store.schema import DEFAULT_TABLE
+from outbox.store.schema import define
 from outbox.store.sqlstore import SQLStore, open_store
 from tests.contract.steps import NOW, FakeClock
 from tests.servers import postgresql
@@ -97,7 +97,7 @@ def sqlite_outbox_url(sqlite_template: Path) -> str:
 @pytest.fixture
 def postgres_outbox_url(postgres_outbox: str) -> str:
     """An empty outbox on PostgreSQL."""
-    tables = ", ".join(f"{DEFAULT_TABLE}{suffix}" for suffix in ("", "_attempt", "_operation", "_gate", "_bucket", "_import"))
+    tables = ", ".join(define().metadata.tables)
     with psycopg.connect(postgresql.libpq_url(make_url(postgres_outbox)), autocommit=True) as connection:
         connection.execute(
             "select pg_terminate_backend(pid) from pg_stat_activity"

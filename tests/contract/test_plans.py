@@ -21,16 +21,19 @@ from outbox.store import (
     arriving,
     blocking,
     claiming,
+    counting,
     enqueueing,
     gating,
     inspecting,
+    listing,
     operating,
     rewinding,
     settling,
     sweeping,
     taking,
+    tallying,
 )
-from outbox.store.records import Lane, MessageFilter, Stamp, Taker
+from outbox.store.records import Lane, MessageFilter, Place, Stamp, Taker
 from outbox.store.sql import Transaction
 from outbox.store.sqlstore import SQLStore, open_store
 from tests.contract.statements import Statement, recorded
@@ -108,7 +111,7 @@ def _filled(url: str, *, analyse: bool) -> Iterator[SQLStore]:
 LIVING = ("due", "unstamped", "dispatched", "sending", "parked", "key", "blocked", "expires")
 """Indexes of living rows only, which may be read from end to end."""
 
-ALIASES = (TABLE, "start", "following", "here", "head", "busy", "beyond", "due", "other")
+ALIASES = (TABLE, "start", "following", "here", "head", "busy", "beyond", "due", "other", "counted")
 
 
 @dataclass(frozen=True)
@@ -306,6 +309,36 @@ def find(tx: Transaction) -> Callable[[], object]:
 @uses("turn")
 def turn(tx: Transaction) -> Callable[[], object]:
     return lambda: inspecting.turn(tx, "anything")
+
+
+@uses("completed")
+def tally(tx: Transaction) -> Callable[[], object]:
+    return lambda: tallying.tally(tx, 100)
+
+
+@uses("due", "blocked", "unstamped", "dispatched", "sending", "parked", "completed")
+def census(tx: Transaction) -> Callable[[], object]:
+    return lambda: counting.census(tx, 100)
+
+
+@uses("completed")
+def page_of_what_has_ended(tx: Transaction) -> Callable[[], object]:
+    return lambda: listing.page(tx, MessageFilter(status=Status.DELIVERED), Place(1, NOW), 50)
+
+
+@uses("parked")
+def page_of_parked_messages(tx: Transaction) -> Callable[[], object]:
+    return lambda: listing.page(tx, MessageFilter(status=Status.PARKED), None, 50)
+
+
+@uses("turn")
+def page_of_a_turn(tx: Transaction) -> Callable[[], object]:
+    return lambda: listing.page(tx, MessageFilter(turn_id="anything"), None, 50)
+
+
+@uses("id", "turn", "idempotency", "key")
+def find_named(tx: Transaction) -> Callable[[], object]:
+    return lambda: listing.find_named(tx, "anything", [CHANNEL, "email"], 50)
 
 
 @uses("id")

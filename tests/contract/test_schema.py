@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import inspect, text
@@ -18,12 +19,15 @@ from outbox.store import migrating
 from outbox.store.records import GateKind, MessageFilter
 from outbox.store.schema import define
 from outbox.store.sqlstore import SQLStore
+from outbox.store.tallying import LATE_COMMIT_MS
 from tests.contract.conftest import OpenStore
 from tests.contract.steps import (
     CHANNEL,
     DEAD,
     DELIVERED,
+    PARKED,
     RETRY,
+    FakeClock,
     claim,
     enqueue,
     enqueue_named,
@@ -189,3 +193,52 @@ def test_an_outbox_under_another_name_works_from_end_to_end(database_url: str, o
     with store.transaction(read_only=True) as tx:
         tables = inspect(tx.connection).get_table_names()
     assert {name.split("_")[0] for name in tables if name != "sqlite_sequence"} == {"jobs"}
+
+
+def make_first_release(store: SQLStore) -> None:
+    """The database as the first release made it: later releases must leave that revision as it was."""
+    config = migrating._config()
+    with store.connection_for_schema() as connection:
+        config.attributes.update(
+            connection=connection, version_table=store.tables.version_table, table_name=store.tables.messages.name
+        )
+        command.upgrade(config, "0001")
+
+
+@pytest.mark.proves("T24")
+def test_a_database_of_the_first_release_is_upgraded_with_its_rows_and_goes_on(
+    database_url: str, open_on: OpenStore, clock: FakeClock
+) -> None:
+    store = open_on(database_url, clock=clock)
+    make_first_release(store)
+    enqueue_named(store, "delivered", "dead", "parked")
+    for message in take(store, claim(store)):
+        settle(store, message, {"delivered": DELIVERED, "dead": DEAD, "parked": PARKED}[message.id])
+    enqueue_named(store, "waits", ordering_key="chat")
+    before = store.list_messages(MessageFilter(), 10)
+    assert migrating.state(store).current == "0001"
+
+    assert migrating.upgrade(store).is_current
+
+    assert store.list_messages(MessageFilter(), 10) == before
+    settle(store, take(store, claim(store))[0], DELIVERED)
+    clock.advance(LATE_COMMIT_MS + 1)
+    assert store.tally(10) == 3
+    assert store.violations(10) == []
+
+
+@pytest.mark.proves("T24")
+def test_what_the_first_release_works_on_stays_as_it_is_so_that_its_processes_may_run_on(bare: SQLStore) -> None:
+    make_first_release(bare)
+    first = definitions(bare, "message_outbox")
+    migrating.upgrade(bare)
+    assert set(first) < set(definitions(bare, "message_outbox"))
+
+
+@pytest.mark.proves("T24")
+def test_this_release_delivers_although_the_database_is_not_upgraded_yet(bare: SQLStore) -> None:
+    make_first_release(bare)
+    enqueue_named(bare, "m")
+    settle(bare, take(bare, claim(bare))[0], DELIVERED)
+    with pytest.raises(SchemaError, match="outbox db upgrade"):
+        bare.tally(10)

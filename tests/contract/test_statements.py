@@ -213,7 +213,7 @@ def test_mend_reads_the_marked_keys_and_clears(store: SQLStore, many: int) -> No
 
 
 def test_unfuture_costs_a_statement_for_each_thing_that_may_lie_ahead(store: SQLStore) -> None:
-    assert cost(store, store.unfuture, MINUTE, MINUTE) == 6
+    assert cost(store, store.unfuture, MINUTE, MINUTE) == 7
 
 
 @ONE_OR_MANY
@@ -257,6 +257,28 @@ def test_reading_verbs_cost_one_statement_and_stats_two(store: SQLStore) -> None
     assert cost(store, store.gates) == 1
     assert cost(store, store.already_settled, []) <= 1
     assert cost(store, store.stats) == 2
+
+
+@ONE_OR_MANY
+def test_counting_outcomes_costs_one_statement_where_there_are_none_and_four_for_each_place(
+    store: SQLStore, clock: FakeClock, many: int
+) -> None:
+    store.settle([settlement(message, DELIVERED) for message in sending(store, queued, many)])
+    clock.advance(MINUTE)
+    assert cost(store, store.tally, many) == 5
+    assert cost(store, store.tally, many) == 1
+    assert cost(store, store.tallies, 0, MINUTE) == 1
+    assert cost(store, store.forget_tallies) == 1
+
+
+@ONE_OR_MANY
+def test_a_census_costs_a_statement_for_each_index_and_a_page_at_most_three(store: SQLStore, many: int) -> None:
+    messages = sending(store, queued, 2 * many)
+    store.settle([settlement(message, DELIVERED) for message in messages[:many]])
+    assert cost(store, store.census, 100) == 7
+    assert cost(store, store.page, MessageFilter(), None, 100) == 2
+    assert cost(store, store.page, MessageFilter(status=Status.DELIVERED), None, 100) == 3
+    assert cost(store, store.find_named, "anything", [CHANNEL], 100) == 1
 
 
 def test_closing_a_gate_costs_one_statement_and_opening_it_at_most_two(store: SQLStore) -> None:
