@@ -6,6 +6,7 @@ from outbox.cli import printing
 from outbox.cli.context import Access, pass_access
 from outbox.cli.parameters import json_option, on_record, positive_duration
 from outbox.errors import did_you_mean
+from outbox.facts import iso
 from outbox.outbox import Outbox
 
 
@@ -25,9 +26,9 @@ def pause(
     outbox.pause(channel, target=target, for_s=for_s, reason=reason or "", actor=actor)
     until = None if for_s is None else outbox.store.now_ms() + round(for_s * 1000)
     if as_json:
-        printing.print_json({"channel": channel, "target": target, "closed_until": printing.iso(until)})
+        printing.print_json({"channel": channel, "target": target, "closed_until": iso(until)})
     else:
-        ending = f"until {printing.iso(until)}" if until else f"until `outbox resume {channel}{_option(target)}`"
+        ending = f"until {iso(until)}" if until else f"until `outbox resume {channel}{_option(target)}`"
         printing.line(f"paused {channel}{_to(target)} {ending}")
 
 

@@ -1,8 +1,6 @@
 """``outbox list`` and ``outbox show``: messages, without what they say unless that is asked for."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, fields
 from typing import Any
 
 import click
@@ -10,16 +8,11 @@ import click
 from outbox.cli import printing
 from outbox.cli.context import Access, pass_access
 from outbox.cli.parameters import json_option
+from outbox.facts import message_facts, record_facts, times_of
 from outbox.lifecycle import Status
-from outbox.message import AttemptRecord, Message
-from outbox.store.records import OperationRecord
+from outbox.message import Message
 
-_TIMES = frozenset(
-    {"queued_at", "next_attempt_at", "expires_at", "last_attempt_at", "delivered_at", "completed_at", "lease_until",
-     "started_at", "finished_at", "at"}
-)  # fmt: skip
-_JSON_TEXTS = {"payload_json": "payload", "headers_json": "headers", "receipt_json": "receipt"}
-_CONTENT = frozenset({"payload_json", "headers_json"})
+_JSON = frozenset({"payload", "headers", "receipt"})
 
 
 @click.command("list", epilog="Example: outbox list --channel webhook --status failed_terminal --limit 10")
@@ -61,7 +54,8 @@ def show(access: Access, message_id: str, payload: bool, as_json: bool) -> None:
     attempts, operations = outbox.attempts(message_id), outbox.store.operations(message_id)
     facts = message_facts(message, content=payload)
     if as_json:
-        printing.print_json({**facts, "attempts": _json_rows(attempts), "operations": _json_rows(operations)})
+        records = {"attempts": [*map(record_facts, attempts)], "operations": [*map(record_facts, operations)]}
+        printing.print_json(facts | records)
         return
     now_ms = outbox.store.now_ms()
     printing.print_facts({name: _for_people(name, value) for name, value in (facts | _moments(message, now_ms)).items()})
@@ -80,39 +74,11 @@ def show(access: Access, message_id: str, payload: bool, as_json: bool) -> None:
         )
 
 
-def message_facts(message: Message, *, content: bool = False) -> dict[str, Any]:
-    """A message as JSON-able facts; payload and headers only with ``content``."""
-    facts: dict[str, Any] = {}
-    for field in fields(message):
-        value = getattr(message, field.name)
-        if field.name in _JSON_TEXTS:
-            if content or field.name not in _CONTENT:
-                facts[_JSON_TEXTS[field.name]] = _as_stored(value)
-        else:
-            facts[field.name] = printing.iso(value) if field.name in _TIMES else value
-    return facts
-
-
-def _as_stored(text: str | None) -> Any:
-    """What the column holds, tags of types that JSON lacks included; a corrupt text is shown as it is."""
-    try:
-        return None if text is None else json.loads(text)
-    except (ValueError, RecursionError):
-        return text
-
-
 def _moments(message: Message, now_ms: int) -> dict[str, str | None]:
-    names = (field.name for field in fields(message) if field.name in _TIMES)
-    return {name: printing.when(getattr(message, name), now_ms) for name in names}
+    return {name: printing.when(moment_ms, now_ms) for name, moment_ms in times_of(message).items()}
 
 
 def _for_people(name: str, value: object) -> object:
-    if name in _JSON_TEXTS.values():
+    if name in _JSON:
         return None if value is None else json.dumps(value, ensure_ascii=False)
     return value if value != "" else None
-
-
-def _json_rows(records: Sequence[AttemptRecord] | Sequence[OperationRecord]) -> list[dict[str, Any]]:
-    return [
-        {name: printing.iso(value) if name in _TIMES else value for name, value in asdict(record).items()} for record in records
-    ]

@@ -11,6 +11,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from outbox.facts import iso
 from outbox.policy.printable import escaped
 
 _UNLIMITED_COLUMNS = 10_000
@@ -55,17 +56,6 @@ def print_facts(facts: Mapping[str, object]) -> None:
 def heading(text: str) -> None:
     """A title between two tables."""
     _print(Text(f"\n{escaped(text)}", style="bold"))
-
-
-def iso(moment_ms: int | None) -> str | None:
-    """Epoch milliseconds as ISO 8601 in UTC; a number that is no date is left as it is."""
-    if moment_ms is None:
-        return None
-    try:
-        moment = datetime.fromtimestamp(moment_ms / 1000, UTC)
-    except (OverflowError, ValueError, OSError):
-        return f"{moment_ms} ms"
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def when(moment_ms: int | None, now_ms: int) -> str | None:

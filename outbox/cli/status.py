@@ -7,6 +7,7 @@ import click
 from outbox.cli import printing
 from outbox.cli.context import Access, pass_access
 from outbox.cli.parameters import json_option
+from outbox.facts import record_facts
 from outbox.lifecycle import Status
 from outbox.store.records import ChannelStats, Gate
 
@@ -22,7 +23,7 @@ def status(access: Access, as_json: bool) -> None:
     outbox = access.open()
     stats, gates = outbox.stats(), outbox.store.gates()
     if as_json:
-        printing.print_json({"channels": [*map(_channel_facts, stats)], "gates": [*map(_gate_facts, gates)]})
+        printing.print_json({"channels": [*map(_channel_facts, stats)], "gates": [*map(record_facts, gates)]})
     else:
         _print(stats, gates, outbox.store.now_ms())
 
@@ -58,16 +59,4 @@ def _channel_facts(stats: ChannelStats) -> dict[str, object]:
         "channel": stats.channel,
         "counts": {str(one): stats.by_status.get(one, 0) for one in Status},
         "oldest_due_age_ms": stats.oldest_due_age_ms,
-    }
-
-
-def _gate_facts(gate: Gate) -> dict[str, object]:
-    return {
-        "channel": gate.channel,
-        "target": gate.target,
-        "kind": str(gate.kind),
-        "closed_since": printing.iso(gate.closed_since),
-        "closed_until": printing.iso(gate.closed_until),
-        "reason": gate.reason,
-        "actor": gate.actor,
     }
