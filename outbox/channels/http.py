@@ -52,7 +52,7 @@ class HttpClient:
         self._permitted = lru_cache(_TARGETS_REMEMBERED)(egress.url)
         self._connect_timeout_s = connect_timeout_s
         self._longest_answer = longest_answer
-        self._tls = True if ca_file is None else _trusting(ca_file)
+        self._tls = True if ca_file is None else trusting(ca_file)
         self._connections: dict[asyncio.AbstractEventLoop, _Connections] = {}
 
     async def request(
@@ -74,6 +74,26 @@ class HttpClient:
             raise _signal(error, timeout_s) from None  # a traceback would show the URL, which may hold a token
         async with response:
             return Answer(response.status, response.headers, await self._read(response.content))
+
+    async def download(self, url: str, *, longest: int, timeout_s: float) -> Answer:
+        """Request what stands at ``url``; an answer with its whole body, of at most ``longest`` bytes.
+
+        Raises :class:`~outbox.RetryLater` when it could not be had whole, whatever the reason: asking again changes nothing.
+        Raises :class:`~outbox.PermanentFailure` when the URL is refused or the body is longer.
+        """
+        try:
+            async with self._session().get(
+                self._permitted(url), timeout=self._timeout(timeout_s), allow_redirects=False
+            ) as response:
+                body = bytearray()
+                async for piece in response.content.iter_any():
+                    body += piece
+                    if len(body) > longest:
+                        raise PermanentFailure(f"it is longer than {longest} bytes")
+                return Answer(response.status, response.headers, bytes(body))
+        except (aiohttp.ClientError, OSError) as error:
+            signal = _signal(error, timeout_s)
+            raise (RetryLater(str(signal)) if isinstance(signal, OutcomeUnknown) else signal) from None
 
     async def aclose(self) -> None:
         """Close the connections of the running event loop."""
@@ -131,7 +151,8 @@ class _Connections:
         await self.resolver.close()
 
 
-def _trusting(ca_file: str) -> ssl.SSLContext:
+def trusting(ca_file: str) -> ssl.SSLContext:
+    """TLS that trusts the authorities in ``ca_file`` alone. Raises :class:`ValueError` when it is unreadable."""
     try:
         return ssl.create_default_context(cafile=ca_file)
     except OSError as error:
