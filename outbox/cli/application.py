@@ -10,7 +10,20 @@ import click
 from click.core import ParameterSource
 from sqlalchemy.exc import SQLAlchemyError
 
-from outbox.cli import database, doctor, enqueueing, gates, importing, messages, operators, printing, pruning, relaying, status
+from outbox.cli import (
+    database,
+    doctor,
+    enqueueing,
+    gates,
+    importing,
+    messages,
+    operators,
+    printing,
+    pruning,
+    relaying,
+    status,
+    watching,
+)
 from outbox.cli.context import Access
 from outbox.cli.environment import variables
 from outbox.errors import ConfigurationError, InvalidMessage, OutboxError
@@ -117,8 +130,8 @@ def application(context: click.Context, database: str | None, table: str, channe
 
 
 for command in (
-    database.db, enqueueing.enqueue, status.status, messages.list_, messages.show, operators.retry, operators.cancel,
-    operators.resolve, gates.pause, gates.resume, relaying.relay, pruning.prune, importing.import_legacy,
+    database.db, enqueueing.enqueue, status.status, watching.watch, messages.list_, messages.show, operators.retry,
+    operators.cancel, operators.resolve, gates.pause, gates.resume, relaying.relay, pruning.prune, importing.import_legacy,
     doctor.doctor,
 ):  # fmt: skip
     application.add_command(command)

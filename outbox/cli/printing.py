@@ -32,14 +32,25 @@ def print_json(value: Any) -> None:
     sys.stdout.write(f"{json.dumps(value, indent=2)}\n")
 
 
+def print_json_line(value: Any) -> None:
+    """One JSON document in one line, at once: one of many."""
+    sys.stdout.write(f"{json.dumps(value)}\n")
+    sys.stdout.flush()
+
+
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, whole: Sequence[str] = ()) -> None:
     """A table of texts; the columns named in ``whole`` are never cut. Wide lines stay whole where no terminal shows them."""
+    _print(table_of(columns, rows, whole=whole))
+
+
+def table_of(columns: Sequence[str], rows: Iterable[Sequence[object]], *, whole: Sequence[str] = ()) -> Table:
+    """The table of :func:`print_table`, for whoever draws it otherwise. A rich ``Text`` in a cell keeps its style."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(column, no_wrap=column in whole, overflow="fold")
     for row in rows:
-        table.add_row(*(Text("" if cell is None else escaped(cell)) for cell in row))
-    _print(table)
+        table.add_row(*(cell if isinstance(cell, Text) else Text("" if cell is None else escaped(cell)) for cell in row))
+    return table
 
 
 def print_facts(facts: Mapping[str, object]) -> None:

@@ -11,6 +11,8 @@ from outbox.facts import record_facts
 from outbox.lifecycle import Status
 from outbox.store.records import ChannelStats, Gate
 
+GATE_COLUMNS = ("channel", "target", "kind", "since", "until", "reason", "by")
+
 
 @click.command(epilog="Example: outbox status --json | jq '.channels[] | select(.counts.failed_terminal)'")
 @json_option
@@ -40,14 +42,16 @@ def _print(stats: Sequence[ChannelStats], gates: Sequence[Gate], now_ms: int) ->
         )
     if gates:
         printing.heading("closed")
-        printing.print_table(
-            ["channel", "target", "kind", "since", "until", "reason", "by"],
-            (
-                [gate.channel, gate.target or "all of it", gate.kind, printing.when(gate.closed_since, now_ms),
-                 printing.when(gate.closed_until, now_ms) or "resumed", gate.reason, gate.actor]
-                for gate in gates
-            ),
-        )  # fmt: skip
+        printing.print_table(GATE_COLUMNS, gate_rows(gates, now_ms))
+
+
+def gate_rows(gates: Sequence[Gate], now_ms: int) -> Sequence[Sequence[object]]:
+    """What is closed, a row of :data:`GATE_COLUMNS` for each."""
+    return [
+        [gate.channel, gate.target or "all of it", gate.kind, printing.when(gate.closed_since, now_ms),
+         printing.when(gate.closed_until, now_ms) or "resumed", gate.reason, gate.actor]
+        for gate in gates
+    ]  # fmt: skip
 
 
 def _age(channel: ChannelStats) -> str:

@@ -13,9 +13,13 @@ _SAID = b"stopping when what is under way has ended; once more to stop at once\n
 
 
 class StopSignals:
-    """While it is entered, the first signal is remembered and wakes :meth:`wait`; from then on signals do what they did."""
+    """While it is entered, the first signal is remembered and wakes :meth:`wait`; from then on signals do what they did.
 
-    def __init__(self) -> None:
+    ``said`` is what the first one is answered with on standard error.
+    """
+
+    def __init__(self, said: bytes = _SAID) -> None:
+        self._said = said
         self._requested = False
         self._before: dict[signal.Signals, Any] = {}
         # A handler that took a lock could wait for the code that it interrupts; a socket never does.
@@ -45,7 +49,7 @@ class StopSignals:
         self._waker.send(b".")
         self._restore()
         # Not through the stream: the signal may have come in the middle of a write to it.
-        os.write(sys.stderr.fileno(), _SAID)
+        os.write(sys.stderr.fileno(), self._said)
 
     def _restore(self) -> None:
         for number, handler in self._before.items():
