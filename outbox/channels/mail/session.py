@@ -149,7 +149,8 @@ class Session:
             case TimeoutError():
                 return RetryLater("no connection: timed out")
             case OSError():
-                return RetryLater(f"no connection: {self._told(str(error.__cause__ or error))}")
+                cause = error.__cause__ or error
+                return RetryLater(f"no connection: {self._told(str(cause)) or type(cause).__name__}")
             case _:  # the library's own words: the server offers no STARTTLS, or no way to log in
                 return NotReady(self._told(str(error)))
 

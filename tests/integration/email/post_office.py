@@ -71,7 +71,7 @@ class PostOffice:
 
     def authenticate(self, server: SMTP, session: Session, envelope: Envelope, mechanism: str, data: Any) -> AuthResult:
         given = (data.login, data.password) if isinstance(data, LoginPassword) else None
-        return AuthResult(success=given == self.credentials)
+        return AuthResult(success=given == self.credentials, handled=False)
 
 
 @dataclass
@@ -180,7 +180,9 @@ async def open_post_office(
     office = PostOffice(credentials=None if login is None else (login[0].encode(), login[1].encode()))
     options = {"enable_SMTPUTF8": True, **options}
     if login is not None:
-        options |= {"authenticator": office.authenticate, "auth_required": True, "auth_require_tls": not from_the_start}
+        # The server's library does not see TLS that was there before it.
+        options |= {"authenticator": office.authenticate, "auth_required": not from_the_start}
+        options |= {"auth_require_tls": not from_the_start}
     if tls is not None and not from_the_start:
         options["tls_context"] = tls
     server = await asyncio.get_running_loop().create_server(
