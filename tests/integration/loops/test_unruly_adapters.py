@@ -167,6 +167,12 @@ def test_t3_a_receipt_that_cannot_be_kept_does_not_undo_the_delivery(outbox: Out
 # Sends that do not return.
 
 
+def succeed_late(outbox: Outbox, message_id: str, let_go: threading.Event) -> None:
+    """End the send that hangs; no test ends before its thread has recorded the success."""
+    let_go.set()
+    await_condition(lambda: outbox.get(message_id).status is Status.DELIVERED, "the late success")
+
+
 def test_a_wedged_send_is_unknown_after_its_timeout_and_what_has_not_begun_is_released(outbox: Outbox) -> None:
     wedged = Held()
     chat = Chat(behaviour={"0": wedged}, timeout=0.2)
@@ -178,7 +184,7 @@ def test_a_wedged_send_is_unknown_after_its_timeout_and_what_has_not_begun_is_re
     assert row.last_error == "the send did not return within 0.2 s"
     assert report.released == 2
     assert [Row(outbox, message_id).attempt_count for message_id in ids[1:]] == [0, 0]
-    wedged.let_go.set()
+    succeed_late(outbox, ids[0], wedged.let_go)
 
 
 def test_a_wedged_send_is_noticed_while_its_lease_still_holds(outbox: Outbox) -> None:
@@ -189,7 +195,7 @@ def test_a_wedged_send_is_noticed_while_its_lease_still_holds(outbox: Outbox) ->
     taken = outbox.attempts(message_id)[0]
     assert taken.finished_at < taken.started_at + 10_000
     assert events.of(LeaseLost) == []
-    wedged.let_go.set()
+    succeed_late(outbox, message_id, wedged.let_go)
 
 
 def test_the_success_of_a_wedged_send_is_recorded_even_after_its_task_is_over(outbox: Outbox) -> None:
@@ -199,8 +205,7 @@ def test_the_success_of_a_wedged_send_is_recorded_even_after_its_task_is_over(ou
     (message_id,) = enqueue_many(outbox, 1)
     deliver(outbox)
     assert statuses(outbox, [message_id]) == ["failed_retryable"]
-    wedged.let_go.set()
-    await_condition(lambda: outbox.get(message_id).status is Status.DELIVERED, "the late success")
+    succeed_late(outbox, message_id, wedged.let_go)
     assert outbox.get(message_id).terminal_reason == "settled late"
     outbox.drain()
     assert len(chat.sent) == 1
@@ -233,18 +238,18 @@ def test_other_sends_of_the_task_end_in_peace_beside_a_wedged_one(outbox: Outbox
     assert found[0] == "failed_retryable"
     assert set(found[1:]) <= {"delivered", "queued"}
     assert found.count("delivered") == len(chat.sent) - 1
-    wedged.let_go.set()
+    succeed_late(outbox, ids[0], wedged.let_go)
 
 
 def test_a_later_task_does_not_wait_for_a_wedged_thread(outbox: Outbox) -> None:
     wedged = Held()
     outbox.register(Chat(behaviour={"0": wedged}, timeout=1.0))
-    enqueue_many(outbox, 1)
+    (held,) = enqueue_many(outbox, 1)
     deliver(outbox)
     (later,) = enqueue_many(outbox, 1, target="later")
     deliver(outbox)
     assert statuses(outbox, [later]) == ["delivered"]
-    wedged.let_go.set()
+    succeed_late(outbox, held, wedged.let_go)
 
 
 def test_an_async_send_without_an_answer_is_unknown_after_its_timeout(outbox: Outbox) -> None:
@@ -301,18 +306,18 @@ def test_an_async_send_that_blocks_its_loop_is_unknown_and_those_behind_it_are_r
         ("queued", 0)
     ] * 2
     assert report.released == 2
-    let_go.set()
+    succeed_late(outbox, ids[0], let_go)
 
 
 def test_later_async_sends_do_not_wait_for_a_blocked_loop(outbox: Outbox) -> None:
     let_go = threading.Event()
     outbox.register(AsyncChat(behaviour={"0": block(let_go)}, timeout=1.0))
-    enqueue_many(outbox, 1)
+    (held,) = enqueue_many(outbox, 1)
     deliver(outbox)
     (later,) = enqueue_many(outbox, 1, target="later")
     deliver(outbox)
     assert statuses(outbox, [later]) == ["delivered"]
-    let_go.set()
+    succeed_late(outbox, held, let_go)
 
 
 def test_the_success_of_a_send_that_blocked_its_loop_is_recorded(outbox: Outbox) -> None:
@@ -320,8 +325,7 @@ def test_the_success_of_a_send_that_blocked_its_loop_is_recorded(outbox: Outbox)
     outbox.register(AsyncChat(behaviour=block(let_go), timeout=0.2))
     (message_id,) = enqueue_many(outbox, 1)
     deliver(outbox)
-    let_go.set()
-    await_condition(lambda: outbox.get(message_id).status is Status.DELIVERED, "the late success")
+    succeed_late(outbox, message_id, let_go)
 
 
 def test_a_send_that_could_not_begin_in_time_is_given_back_uncharged(outbox: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
