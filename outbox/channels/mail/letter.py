@@ -13,7 +13,7 @@ from typing import Any
 from outbox.channels import content
 from outbox.channels.attachments import check_media, file_name, media_type
 from outbox.channels.content import Content, Media
-from outbox.channels.mail.addresses import has_controls, read_address, read_addresses
+from outbox.channels.mail.addresses import LONGEST_LIST, has_controls, read_address, read_addresses
 from outbox.errors import InvalidMessage, did_you_mean
 
 MOST_RECIPIENTS = 100
@@ -147,6 +147,8 @@ def _copies(name: str, own: Mapping[str, Any]) -> tuple[Address, ...]:
     if not isinstance(given, str | list | tuple) or not all(isinstance(item, str) for item in given):
         raise ValueError(f"{name} must be a text or a list of texts")
     items = [given] if isinstance(given, str) else given
+    if (size := sum(map(len, items))) > LONGEST_LIST:
+        raise ValueError(f"{name} has {size} characters, and may have {LONGEST_LIST}")
     return tuple(address for item in items for address in read_addresses(item, name))
 
 
