@@ -90,7 +90,7 @@ class Maintenance:
         return total
 
     def _decide(self, message: Message, *, proven_dead: bool = False) -> retry.Verdict | None:
-        if not len(self._channels):
+        if not self._channels.complete and message.channel not in self._channels:
             return None  # an application that only enqueues cannot tell an orphan from a channel of the workers'
         channel = self._channels.find(message.channel)
         if channel is None:

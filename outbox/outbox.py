@@ -19,7 +19,7 @@ from outbox.channels.base import Channel, FunctionChannel
 from outbox.channels.registry import ChannelRegistry
 from outbox.clock import Clock
 from outbox.delivery import Delivery
-from outbox.errors import MessageNotFound, OperationRefused
+from outbox.errors import ConfigurationError, MessageNotFound, OperationRefused
 from outbox.lifecycle import Status
 from outbox.maintenance import Maintenance
 from outbox.message import Attempt, AttemptRecord, Message, NewMessage, Queued
@@ -30,6 +30,8 @@ from outbox.relay import Batch, Relay, RelayReport
 from outbox.store.records import ChannelStats, GateKind, MessageFilter, OperatorResult
 from outbox.store.schema import DEFAULT_TABLE
 from outbox.store.sqlstore import open_store
+from outbox.tasks import calls
+from outbox.tasks.calls import NewCall, QueuedTask
 from outbox.telemetry import Telemetry
 
 if TYPE_CHECKING:
@@ -182,9 +184,50 @@ class Outbox:
         :param thread_id: where the parts go that name no thread themselves.
         :param options: as for :meth:`enqueue`; an ``idempotency_key`` becomes ``key#1``, ``key#2`` and so on.
         """
-        adapter = self.channels.get(channel) if len(self.channels) else None
+        adapter = self.channels.get(channel) if self.channels.complete else self.channels.find(channel)
         common = NewMessage(channel=channel, target=target, **options)
         return self.enqueue_many(transaction, replies.messages(adapter, common, parts, reply_to=reply_to, thread_id=thread_id))
+
+    def send_task(
+        self, transaction: Any, name: str, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, *,
+        channel: str = calls.CHANNEL, ordering_key: str | None = None, turn_id: str | None = None,
+        max_attempts: int | None = None, **options: Any,
+    ) -> QueuedTask:  # fmt: skip
+        """Call a Celery task by a message in the caller's open transaction.
+
+        :param options: those of Celery's ``apply_async``. ``task_id`` is the idempotency key, ``countdown`` or ``eta`` the due
+            time; ``expires`` counts from this call, also for a task that is published late.
+        :raises outbox.errors.InvalidMessage: an option or an argument would not reach the worker as it is.
+        """
+        row = {"ordering_key": ordering_key, "turn_id": turn_id, "max_attempts": max_attempts}
+        queued = self._enqueue_calls(transaction, channel, [NewCall(name, args, kwargs, options)], row)[0]
+        return QueuedTask(options.get("task_id") or queued.id, [queued.id], queued.created)
+
+    def send_canvas(
+        self, transaction: Any, canvas: Any, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, *,
+        channel: str = calls.CHANNEL, turn_id: str | None = None, max_attempts: int | None = None, **options: Any,
+    ) -> QueuedTask:  # fmt: skip
+        """Apply a Celery signature, chain, group or chord by messages in the caller's open transaction.
+
+        Each task that starts at once is a message; all of them are one turn, named by the canvas's id.
+
+        :param options: those of Celery's ``apply_async``, which Celery gives to the parts as ever.
+        :raises outbox.errors.InvalidMessage: the canvas cannot be kept whole.
+        :raises outbox.errors.ConfigurationError: the channel knows no Celery application; ``install`` was not called here.
+        """
+        adapter: object = self.channels.find(channel)
+        if not isinstance(adapter, calls.KnowsTasks):
+            raise ConfigurationError(f"channel {channel!r} knows no Celery application here: call install(app, outbox)")
+        unfolded = adapter.unfolded(canvas, NewCall("", args, kwargs, options))
+        row = {"turn_id": turn_id or unfolded.id, "max_attempts": max_attempts}
+        queued = self._enqueue_calls(transaction, channel, unfolded.calls, row)
+        return QueuedTask(unfolded.id, [each.id for each in queued], all(each.created for each in queued))
+
+    def _enqueue_calls(self, transaction: Any, channel: str, new: Sequence[NewCall], row: dict[str, Any]) -> Sequence[Queued]:
+        adapter: object = self.channels.find(channel)
+        if isinstance(adapter, calls.KnowsTasks):
+            new = [call.inheriting(adapter.inherited(call.name)) for call in new]
+        return self.enqueue_many(transaction, [calls.message(channel, call, **row) for call in new])
 
     async def aenqueue(self, transaction: "AsyncSession | AsyncConnection", channel: str, **options: Any) -> Queued:
         """:meth:`enqueue` for an ``AsyncSession``, ``async_scoped_session`` or ``AsyncConnection``."""

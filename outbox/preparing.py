@@ -22,7 +22,7 @@ LONGEST_SCHEDULE_S = 10 * 366 * 24 * 3600
 
 @dataclass(frozen=True, slots=True)
 class Preparer:
-    """Turns messages into rows for one outbox. ``channels`` may be empty: then every channel name is taken on trust."""
+    """Turns messages into rows for one outbox. Where ``channels`` are not complete, other names are taken on trust."""
 
     channels: ChannelRegistry
     payload_limit: int = DEFAULT_PAYLOAD_LIMIT
@@ -40,7 +40,7 @@ class Preparer:
             raise InvalidMessage(f"a message to enqueue is an outbox.NewMessage, not a {type(message).__name__}")
         for name in LONGEST_TEXTS:
             check_text(name, getattr(message, name))
-        channel = self.channels.get(message.channel) if len(self.channels) else None
+        channel = self.channels.get(message.channel) if self.channels.complete else self.channels.find(message.channel)
         if channel is not None:
             channel.check_message(message)
         ordering_key = message.ordering_key

@@ -64,6 +64,7 @@ def create_app(settings: Settings, broker_url: str) -> Celery:
         open_outbox(settings),
         relay_interval_s=settings.relay_interval_s,
         maintain_interval_s=settings.maintain_interval_s,
+        durable_tasks=False,  # the application's tasks are the application's own: here nobody knows where they go
     )
     return app
 

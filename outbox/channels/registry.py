@@ -13,6 +13,7 @@ from outbox.errors import ConfigurationError, UnknownChannel, did_you_mean
 ENTRY_POINT_GROUP = "outbox.channels"
 
 _BUILT_IN = {
+    "celery": ("outbox.integrations.celery.channel", "CeleryTasks", "celery"),
     "console": ("outbox.channels.console", "Console", None),
     "discord": ("outbox.channels.discord", "Discord", "chat"),
     "slack": ("outbox.channels.slack", "Slack", "chat"),
@@ -27,14 +28,25 @@ class ChannelRegistry:
 
     def __init__(self) -> None:
         self._channels: dict[str, Channel] = {}
+        self._implied: set[str] = set()
         self._subscribers: list[Callable[[Channel], None]] = []
 
-    def register(self, channel: Channel) -> None:
-        """Add a channel. Raises :class:`~outbox.errors.ConfigurationError` when it could not work or its name is taken."""
+    @property
+    def complete(self) -> bool:
+        """Whether the application named its channels: where it did not, because it only enqueues, no name is wrong."""
+        return len(self._channels) > len(self._implied)
+
+    def register(self, channel: Channel, *, implied: bool = False) -> None:
+        """Add a channel. Raises :class:`~outbox.errors.ConfigurationError` when it could not work or its name is taken.
+
+        ``implied`` is one that an integration brings along: it says nothing of which others there are.
+        """
         validate(channel)
         if channel.name in self._channels:
             raise ConfigurationError(f"channel {channel.name!r} is registered twice")
         self._channels[channel.name] = channel
+        if implied:
+            self._implied.add(channel.name)
         for subscriber in self._subscribers:
             subscriber(channel)
 

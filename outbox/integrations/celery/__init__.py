@@ -1,6 +1,8 @@
 """celery-outbox in a Celery application: ``install(app, outbox)``."""
 
+from outbox.integrations.celery.channel import CeleryTasks
 from outbox.integrations.celery.dispatching import CeleryDispatcher
 from outbox.integrations.celery.install import Installation, install
+from outbox.integrations.celery.task import DurableTask
 
-__all__ = ["CeleryDispatcher", "Installation", "install"]
+__all__ = ["CeleryDispatcher", "CeleryTasks", "DurableTask", "Installation", "install"]

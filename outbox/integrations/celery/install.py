@@ -4,7 +4,6 @@ import logging
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
-from weakref import WeakSet
 
 from celery import Celery
 
@@ -12,13 +11,16 @@ from outbox import checkpoints
 from outbox.channels.base import Channel
 from outbox.errors import ConfigurationError
 from outbox.integrations.celery import envelope
+from outbox.integrations.celery.channel import CeleryTasks
 from outbox.integrations.celery.dispatching import CeleryDispatcher
+from outbox.integrations.celery.installations import remember
 from outbox.integrations.celery.lifetime import Lifetime, Undertaker, request_class
 from outbox.integrations.celery.names import MAINTAIN_TASK, RELAY_QUEUE, RELAY_TASK, channel_queue, deliver_task
 from outbox.integrations.celery.nudge import Nudge
 from outbox.integrations.celery.registering import declare, register
 from outbox.outbox import Outbox
 from outbox.relay import Relay
+from outbox.tasks.calls import CHANNEL
 
 _log = logging.getLogger("outbox.celery")
 
@@ -28,8 +30,6 @@ _STUCK_AFTER_S = 60.0
 """A pass that is so late hangs on its database."""
 _SHORTEST_LIFE_S = 10.0
 """A wake-up expires by the clock of the host that consumes it, which may differ by seconds from that of beat's host."""
-
-_installed: WeakSet[Celery] = WeakSet()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,7 @@ def install(
     delivery_budget_s: float = 60.0,
     schedule: bool = True,
     declare_queues: bool = True,
+    durable_tasks: bool = True,
 ) -> Installation:
     """Register ``outbox.relay``, ``outbox.maintain`` and ``outbox.deliver.<channel>`` with a Celery application.
 
@@ -60,13 +61,15 @@ def install(
     :param delivery_budget_s: seconds a delivery task may spend before it releases what it has not begun.
     :param schedule: add the two periodic tasks to ``beat_schedule``.
     :param declare_queues: add the outbox's queues to ``task_queues``, so that a worker without ``-Q`` serves them.
+    :param durable_tasks: publish the application's own tasks, for :meth:`outbox.Outbox.send_task`: through the channel
+        ``celery``, which is registered unless there is one.
     :raises outbox.errors.ConfigurationError: an interval or the budget is not above 0, the application has an outbox already,
         or its workers would not accept JSON.
     """
     _require_seconds(
         relay_interval_s=relay_interval_s, maintain_interval_s=maintain_interval_s, delivery_budget_s=delivery_budget_s
     )
-    _require_room(app)
+    _require_room(app, outbox)
     nudge = Nudge(app, outbox.telemetry, expires_s=_SHORTEST_LIFE_S)
     relay = Relay(outbox.store, outbox.channels, CeleryDispatcher(app), outbox.telemetry)
     lifetime = Lifetime(app)
@@ -78,11 +81,15 @@ def install(
     request = request_class(Undertaker(outbox))
 
     def add(channel: Channel) -> None:
+        if durable_tasks and isinstance(channel, CeleryTasks):
+            channel.bind(app)
         _register_delivery(app, outbox, channel, nudge, lifetime, request, delivery_budget_s)
         if declare_queues:
             declare(app, channel_queue(channel.name))
 
     outbox.channels.subscribe(add)
+    if durable_tasks and CHANNEL not in outbox.channels:
+        outbox.channels.register(CeleryTasks(), implied=True)
     outbox.on_commit = nudge
     return Installation(relay, nudge, lifetime)
 
@@ -93,13 +100,11 @@ def _require_seconds(**durations: object) -> None:
             raise ConfigurationError(f"{name} must be a number of seconds above 0, not {seconds!r}")
 
 
-def _require_room(app: Celery) -> None:
+def _require_room(app: Celery, outbox: Outbox) -> None:
     """The names of the tasks leave room for one outbox, and only JSON may carry it."""
-    if app in _installed:
-        raise ConfigurationError(f"an outbox is installed on this application already: {app!r}")
     if not {"json", "application/json"} & set(app.conf.accept_content):
         raise ConfigurationError(f"the outbox's tasks are JSON: add 'json' to accept_content, now {app.conf.accept_content}")
-    _installed.add(app)
+    remember(app, outbox)
 
 
 def _register_periodic(

@@ -38,8 +38,10 @@ class Publisher:
 
     _producer: Producer | None
 
-    def __init__(self, app: Celery) -> None:
+    def __init__(self, app: Celery, *, confirmed: bool = False) -> None:
+        """``confirmed`` waits for RabbitMQ to say that it has the message."""
         self._app = app
+        self._confirmed = confirmed
         self._begin_anew()
         after_fork(self._begin_anew)
 
@@ -52,13 +54,13 @@ class Publisher:
             for publication in publications:
                 self._apply(publication)
             return
-        with self._connected() as producer:
+        with self.connected() as producer:
             for publication in publications:
                 self._apply(publication, producer=producer, retry=False)
 
     def waiting(self, queue: str) -> int:
         """How many messages of a queue no worker has received yet."""
-        with self._connected() as producer:
+        with self.connected() as producer:
             entity: Any = self._app.amqp.queues[queue]
             return int(entity.bind(producer.channel).queue_declare().message_count)
 
@@ -77,13 +79,14 @@ class Publisher:
         self._app.tasks[publication.task].apply_async(kwargs=publication.kwargs, **publication.options, **options)
 
     @contextmanager
-    def _connected(self) -> Iterator[Producer]:
+    def connected(self) -> Iterator[Producer]:
+        """The producer, for this thread alone while the block runs. Broker failures become ``BrokerUnavailable``, in it too."""
         with self._lock:
             try:
                 if time.monotonic() - self._used_at > _STALE_AFTER_S:
                     self.close()
                 if self._producer is None:
-                    connection = impatient(self._app)
+                    connection = impatient(self._app, confirmed=self._confirmed)
                     connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0)
                     self._producer = self._app.amqp.Producer(connection)
                 yield self._producer
@@ -97,14 +100,17 @@ class Publisher:
         return (KombuError, OSError, *transport.connection_errors, *transport.channel_errors)
 
 
-def impatient(app: Celery) -> Connection:
+def impatient(app: Celery, *, confirmed: bool = False) -> Connection:
     """A connection to the application's broker that gives up soon: a frozen Redis without a time-out hangs for ever."""
+    limits: dict[str, object]
     own = dict(app.conf.broker_transport_options or {})
     connection = app.connection_for_write()
     if connection.transport.driver_type == "redis":
         limits = {"socket_timeout": SOCKET_TIMEOUT_S, "socket_connect_timeout": CONNECT_TIMEOUT_S, "retry_on_timeout": False}
     elif connection.transport.driver_type == "amqp":
         limits = {"read_timeout": SOCKET_TIMEOUT_S, "write_timeout": SOCKET_TIMEOUT_S}
+        if confirmed:
+            limits["confirm_publish"] = True
     else:
         limits = {}
     return app.connection_for_write(connect_timeout=CONNECT_TIMEOUT_S, transport_options={**own, **limits})

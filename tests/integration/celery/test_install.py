@@ -66,7 +66,7 @@ def test_the_applications_own_queues_routes_serializer_and_schedule_stay(make_ou
     )
     install(app, make_outbox())
     assert app.conf.task_queues[0] is mine
-    assert served(app) == {"mine", "outbox.relay", "outbox.note"}
+    assert served(app) == {"mine", "outbox.relay", "outbox.note", "outbox.celery"}
     assert app.conf.task_routes == {"shop.*": {"queue": "mine"}}
     assert app.conf.task_serializer == "yaml"
     assert app.conf.beat_schedule["count"] == entry
@@ -89,7 +89,7 @@ def test_an_application_that_named_no_queues_keeps_the_default_one_as_it_was(
     untouched, app = an_app(**conf), an_app(**conf)
     install(app, make_outbox())
     [name] = served(untouched)
-    assert served(app) == {name, "outbox.relay", "outbox.note"}
+    assert served(app) == {name, "outbox.relay", "outbox.note", "outbox.celery"}
     assert app.amqp.queues[name].as_dict() == untouched.amqp.queues[name].as_dict()
 
 
@@ -98,7 +98,7 @@ def test_queues_may_be_configured_as_a_mapping_and_one_of_the_outboxs_names_is_l
 ) -> None:
     app = an_app(task_queues={"mine": {"exchange": "shop"}, "outbox.note": {"exchange": "notes"}})
     install(app, make_outbox())
-    assert served(app) == {"mine", "outbox.relay", "outbox.note"}
+    assert served(app) == {"mine", "outbox.relay", "outbox.note", "outbox.celery"}
     assert app.amqp.queues["outbox.note"].exchange.name == "notes"
 
 

@@ -1,0 +1,1 @@
+"""Durable Celery tasks, as far as the library knows them without Celery."""
