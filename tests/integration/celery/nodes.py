@@ -31,11 +31,11 @@ def eventually(condition: Callable[[], object], what: str | Callable[[], str], *
 
 
 class Nursery:
-    """The process that nodes are forked from; started when the first one is wanted."""
+    """The process that nodes are forked from; it has imported what every node needs, and the modules named ``warm`` too."""
 
-    def __init__(self) -> None:
+    def __init__(self, *warm: str) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", nursery.__name__],
+            [sys.executable, "-m", nursery.__name__, *warm],
             cwd=PROJECT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -59,12 +59,13 @@ class Node:
     """One ``celery`` process with its children and its log."""
 
     def __init__(
-        self, nursery: Nursery, name: str, arguments: Sequence[str], environment: Mapping[str, str], ready: str
-    ) -> None:
+        self, nursery: Nursery, name: str, arguments: Sequence[str], environment: Mapping[str, str], ready: str,
+        application: str = APPLICATION,
+    ) -> None:  # fmt: skip
         self.name = name
         self._ready = ready
         self._directory = new_directory(name)
-        self._start = lambda: nursery.start(["-A", APPLICATION, *arguments], environment, self._directory)
+        self._start = lambda: nursery.start(["-A", application, *arguments], environment, self._directory)
         self._process = self._start()
 
     @property

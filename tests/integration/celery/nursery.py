@@ -24,7 +24,7 @@ WARM = (
 
 def main() -> None:
     """Answer each order, a line of JSON, with the process id of the node."""
-    for module in WARM:
+    for module in (*WARM, *sys.argv[1:]):
         importlib.import_module(module)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the nodes, so none stays a zombie
     born: list[int] = []

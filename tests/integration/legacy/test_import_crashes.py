@@ -14,29 +14,28 @@ from outbox import Outbox
 from outbox.channels.base import FunctionChannel
 from outbox.legacy import import_directory
 from outbox.lifecycle import Status
+from tests.crash.arming import ANY, Act, Plans
+from tests.crash.hand import Hand
 from tests.integration.legacy.queues import HOUR_MS, LegacyQueue, Sent, an_entry, now_ms, parts
 
 ROOT = Path(__file__).parents[3]
-MOST_STEPS = 500
+MOST_STEPS = 100
+FILES_A_BATCH = 3
 
 
 @pytest.fixture
-def dying() -> Iterator[subprocess.Popen[str]]:
-    with subprocess.Popen(
-        [sys.executable, "-m", "tests.integration.legacy.dying"], cwd=ROOT, text=True,
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-    ) as process:  # fmt: skip
-        yield process
-        assert process.stdin is not None
-        process.stdin.close()
+def hand() -> Iterator[Hand]:
+    hand = Hand()
+    yield hand
+    hand.close()
 
 
-def killed_at(dying: subprocess.Popen[str], step: int, url: str, queue: LegacyQueue) -> bool:
-    """Import in a process that dies at that step; false when it came to its end before."""
-    assert dying.stdin is not None
-    assert dying.stdout is not None
-    print(json.dumps({"step": step, "url": url, "directory": str(queue.path)}), file=dying.stdin, flush=True)
-    exit_code = int(dying.stdout.readline())
+def killed_at(hand: Hand, step: int, url: str, queue: LegacyQueue) -> bool:
+    """Import in a process that dies at that step: before or after a commit, before or after a file is moved; whether it did."""
+    plans = queue.path.with_suffix(".plans")
+    plans.mkdir()
+    Plans(plans).lay(ANY, {step: Act.KILL})
+    exit_code = hand.does("import", plans, url=url, directory=str(queue.path), files_a_batch=FILES_A_BATCH)
     assert exit_code in (0, -9)
     return exit_code == -9
 
@@ -87,16 +86,16 @@ class Expected:
 
 @pytest.mark.proves("R8", "T16")
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("stride", [11, pytest.param(1, marks=[pytest.mark.crash, pytest.mark.slow])])
+@pytest.mark.parametrize("stride", [5, pytest.param(1, marks=[pytest.mark.crash, pytest.mark.slow])])
 def test_R8_T16_killed_at_any_step_an_import_is_finished_by_the_next_run(
-    dying: subprocess.Popen[str], outbox: Outbox, database_url: str, tmp_path: Path, stride: int
+    hand: Hand, outbox: Outbox, database_url: str, tmp_path: Path, stride: int
 ):
     """Every entry comes over whole and once, every file is at every moment in one place, and nothing stale is sent."""
     wanted: list[str] = []
     for step in range(stride, MOST_STEPS, stride):
         queue = LegacyQueue(tmp_path / f"killed-at-{step}")
         expected = Expected(queue)
-        was_killed = killed_at(dying, step, database_url, queue)
+        was_killed = killed_at(hand, step, database_url, queue)
         assert queue.is_intact()
         import_directory(outbox, queue.path)
         again = import_directory(outbox, queue.path)
@@ -109,7 +108,7 @@ def test_R8_T16_killed_at_any_step_an_import_is_finished_by_the_next_run(
             break
     else:
         pytest.fail("the import never came to its end")
-    assert step > 40, "the steps of three batches"
+    assert step > 20, "the steps of three batches"
     sent = Sent()
     outbox.register(FunctionChannel("telegram", sent))
     outbox.drain(timeout_s=300)

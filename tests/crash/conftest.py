@@ -1,0 +1,67 @@
+"""Fleets, one at a time for each database and pool, and the report of every run of the matrix."""
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.crash import reporting
+from tests.crash.fleet import Fleet
+from tests.integration.celery.nodes import Nursery
+
+RESULT = "crash"
+REPORT = "OUTBOX_CRASH_REPORT"
+"""Where the JSON goes, if anywhere."""
+
+MakeFleet = Callable[..., Fleet]
+
+
+@pytest.fixture(scope="session")
+def nursery() -> Iterator[Nursery]:
+    """Where the processes come from."""
+    nursery = Nursery("tests.crash.application")
+    yield nursery
+    nursery.close()
+
+
+@pytest.fixture(scope="module")
+def make_fleet(
+    request: pytest.FixtureRequest, nursery: Nursery, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[MakeFleet]:
+    """A fleet on a database (`sqlite`, `postgresql`) with a pool (`prefork`, `threads`); there is one at a time."""
+    current: dict[tuple[object, ...], Fleet] = {}
+
+    def close() -> None:
+        for key in list(current):
+            current.pop(key).close()
+
+    def make(database: str, pool: str, **options: Any) -> Fleet:
+        key = (database, pool, *options.items())
+        if key not in current:
+            close()
+            directory = tmp_path_factory.mktemp("fleet")
+            url = f"sqlite:///{directory / 'outbox.db'}"
+            if database == "postgresql":
+                url = request.getfixturevalue("postgres_server").create_database()
+            broker = request.getfixturevalue("redis_server")
+            broker.flush()
+            current[key] = Fleet(url, broker.url, pool, directory, nursery, **options)
+        return current[key]
+
+    yield make
+    close()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Tell of every cell that ran, in whatever process it did."""
+    reports = [report for outcome in ("passed", "failed") for report in terminalreporter.getreports(outcome)]
+    lines = [value for report in reports for name, value in report.user_properties if name == RESULT]
+    if not lines:
+        return
+    terminalreporter.section("crash matrix")
+    terminalreporter.write_line(reporting.table(lines))
+    if target := os.environ.get(REPORT):
+        Path(target).write_text(json.dumps(lines, indent=1) + "\n", encoding="utf-8")

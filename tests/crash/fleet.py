@@ -1,0 +1,132 @@
+"""All the processes of one outbox: a node that relays and maintains, one that delivers, beat, the receiver, and the hand.
+
+Whatever dies is started again as soon as somebody looks, as whoever runs it in production would.
+"""
+
+import subprocess
+import sys
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import select, text
+
+from outbox.lifecycle import TERMINAL, Status
+from tests.crash.application import Settings, channels, create
+from tests.crash.arming import Plans
+from tests.crash.hand import ROOT, Hand
+from tests.crash.receiver import Ledger
+from tests.integration.celery.nodes import Node, Nursery, eventually
+from tests.integration.celery.stack import WITHOUT_CHATTER
+
+APPLICATION = "tests.crash.app"
+PATIENCE_S = 60.0
+AT_REST = TERMINAL | {Status.PARKED}
+
+
+class Fleet:
+    """On an empty database, with a broker of its own."""
+
+    def __init__(
+        self, database: str, broker: str, pool: str, directory: Path, nursery: Nursery, *, is_naive: bool = False,
+        deliveries: int = 1,
+    ) -> None:  # fmt: skip
+        plans = directory / "plans"
+        plans.mkdir()
+        self.plans_directory = plans
+        self.plans = Plans(plans)
+        self._receiver = _receiver(directory / "ledger.db")
+        assert self._receiver.stdout is not None
+        self.settings = Settings(database, broker, self._receiver.stdout.readline().strip(), str(plans), naive=is_naive)
+        self.ledger = Ledger(directory / "ledger.db")
+        self.outbox = create(self.settings)[1]
+        self.outbox.on_commit = None
+        self.outbox.upgrade_schema()
+        with self.outbox.store.engine.begin() as connection:
+            connection.execute(text("create table orders (id varchar(36) primary key, name text)"))
+            connection.execute(text("create table effects (id varchar(36))"))
+        self.outbox.pause("closed")
+        self.hand = Hand()
+        self._nursery = nursery
+        queues = ",".join(f"outbox.{channel.name}" for channel in channels(self.settings.receiver))
+        self.relay = self._worker("relay", pool, "outbox.relay", 2)
+        self.delivery = self._worker("delivery", pool, queues, deliveries)
+        self.beat = self._node("beat", ["beat", "-s", str(directory / "schedule"), "-l", "WARNING"], "")
+        self.nodes = [self.relay, self.delivery, self.beat]
+        for node in (self.relay, self.delivery):
+            node.await_ready()
+
+    def tend(self) -> None:
+        """Start what has died."""
+        for node in self.nodes:
+            node.revive()
+
+    @contextmanager
+    def without(self, node: Node) -> Iterator[None]:
+        """Kill a node, and let nobody start it again while the block runs."""
+        node.kill()
+        self.nodes.remove(node)
+        try:
+            yield
+        finally:
+            self.nodes.append(node)
+
+    def until(self, condition: Callable[[], object], what: str | Callable[[], str]) -> None:
+        """Wait, and meanwhile start what has died."""
+        eventually(lambda: (self.tend(), condition())[1], what, patience_s=PATIENCE_S)
+
+    def rest(self, ids: Collection[str]) -> None:
+        """Wait until nothing is to be done for these messages any more."""
+        self.until(
+            lambda: all(status in AT_REST for status in self.statuses(ids).values()),
+            lambda: f"rest, and there are {self.statuses(ids)}\n{self.logs()}",
+        )
+
+    def statuses(self, ids: Collection[str]) -> Mapping[str, Status]:
+        """The statuses of those messages that are kept."""
+        m = self.outbox.store.tables.messages
+        with self.outbox.store.transaction(read_only=True) as tx:
+            rows = tx.connection.execute(select(m.c.id, m.c.status).where(m.c.id.in_(ids)))
+            return {row.id: Status(row.status) for row in rows}
+
+    def orders(self, prefix: str) -> Mapping[str, str]:
+        """What the application committed under names that begin so: message ids by name."""
+        with self.outbox.store.engine.connect() as connection:
+            rows = connection.execute(text("select name, id from orders"))
+            return {row.name: row.id for row in rows if row.name.startswith(prefix)}
+
+    def effects(self) -> Sequence[str]:
+        """The effects of the transactional channel."""
+        with self.outbox.store.engine.connect() as connection:
+            return list(connection.execute(text("select id from effects")).scalars())
+
+    def does(self, deed: str, **order: Any) -> int:
+        """Let the hand do something, as a process that may die of it; its exit code."""
+        return self.hand.does(deed, self.plans_directory, settings=asdict(self.settings), **order)
+
+    def logs(self) -> str:
+        """The end of every node's log."""
+        return "\n".join(f"--- {node.name}\n{node.log()[-6_000:]}" for node in self.nodes)
+
+    def close(self) -> None:
+        for node in self.nodes:
+            node.close()
+        self.hand.close()
+        self.ledger.close()
+        self._receiver.communicate("")
+        self.outbox.close()
+
+    def _worker(self, role: str, pool: str, queues: str, concurrency: int) -> Node:
+        options = ["-n", f"{role}@here", "-P", pool, "-c", str(concurrency), "-Q", queues, "-l", "INFO"]
+        return self._node(role, ["worker", *WITHOUT_CHATTER, *options], " ready.")
+
+    def _node(self, role: str, arguments: Sequence[str], ready: str) -> Node:
+        environment = replace(self.settings, role=role).to_environment()
+        return Node(self._nursery, role, arguments, environment, ready, APPLICATION)
+
+
+def _receiver(ledger: Path) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", "tests.crash.receiver", str(ledger)]
+    return subprocess.Popen(command, cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
