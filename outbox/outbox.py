@@ -295,13 +295,13 @@ class Outbox:
     def pause(
         self, channel: str, *, target: str = "", for_s: float | None = None, reason: str = "", actor: str | None = None
     ) -> None:
-        """Stop sending through a channel, or to one of its targets, for ``for_s`` seconds or until :meth:`resume`."""
+        """Stop sending through a channel, or to one of its targets, for ``for_s`` seconds or until it is resumed; on record."""
         for_ms = None if for_s is None else round(for_s * 1000)
         self.store.close(channel, target, GateKind.PAUSE, for_ms=for_ms, reason=reason, actor=actor)
 
-    def resume(self, channel: str, *, target: str | None = None) -> int:
-        """Open a channel, or one of its targets, again, whoever closed it; returns how many gates there were."""
-        return self.store.reopen(channel, target)
+    def resume(self, channel: str, *, target: str | None = None, reason: str | None = None, actor: str | None = None) -> int:
+        """Open a channel, or one of its targets, again, whoever closed it, on record; returns how many gates there were."""
+        return self.store.reopen(channel, target, actor=actor, reason=reason)
 
     def relay_once(self, *, budget_s: float = 0.75) -> RelayReport:
         """One relay pass that delivers in this process, without a broker: for tests, scripts and small tools."""

@@ -32,19 +32,23 @@ def pause(
         printing.line(f"paused {channel}{_to(target)} {ending}")
 
 
-@click.command(epilog="Example: outbox resume webhook --target https://example.com/hook")
+@click.command(epilog="Example: outbox resume webhook --target https://example.com/hook --reason 'they answer again'")
 @click.argument("channel")
 @click.option("--target", help="Open only this target.")
 @click.option("--all-targets", is_flag=True, help="Open every closed target of the channel as well.")
+@on_record
 @json_option
 @click.pass_context
 @pass_access
-def resume(access: Access, context: click.Context, channel: str, target: str | None, all_targets: bool, as_json: bool) -> None:
+def resume(
+    access: Access, context: click.Context, *, channel: str, target: str | None, all_targets: bool, actor: str,
+    reason: str | None, as_json: bool,
+) -> None:  # fmt: skip
     """Open CHANNEL, or one of its targets, again, whoever closed it; exit status 1 if nothing was closed."""
     if target is not None and all_targets:
         raise click.UsageError("--target and --all-targets exclude each other")
     outbox = access.open()
-    opened = outbox.resume(channel, target=None if all_targets else target or "")
+    opened = outbox.resume(channel, target=None if all_targets else target or "", reason=reason, actor=actor)
     still_closed = [gate.target for gate in outbox.store.gates() if gate.channel == channel]
     if as_json:
         printing.print_json({"channel": channel, "opened": opened, "still_closed": still_closed})

@@ -15,19 +15,32 @@ GATE_COLUMNS = ("channel", "target", "kind", "since", "until", "reason", "by")
 
 
 @click.command(epilog="Example: outbox status --json | jq '.channels[] | select(.counts.failed_terminal)'")
+@click.option(
+    "--history", metavar="N", type=click.IntRange(0, 1_000), default=0,
+    help="Show the last N times that somebody paused or resumed something.",
+)  # fmt: skip
 @json_option
 @pass_access
-def status(access: Access, as_json: bool) -> None:
+def status(access: Access, history: int, as_json: bool) -> None:
     """Count the messages by channel and status, and show what is closed.
 
     The oldest due age tells how long the message that waits longest could have been sent already.
     """
     outbox = access.open()
     stats, gates = outbox.stats(), outbox.store.gates()
+    operations = outbox.store.gate_operations(history) if history else []
     if as_json:
-        printing.print_json({"channels": [*map(_channel_facts, stats)], "gates": [*map(record_facts, gates)]})
-    else:
-        _print(stats, gates, outbox.store.now_ms())
+        facts = {"channels": [*map(_channel_facts, stats)], "gates": [*map(record_facts, gates)]}
+        printing.print_json(facts | ({"history": [*map(record_facts, operations)]} if history else {}))
+        return
+    now_ms = outbox.store.now_ms()
+    _print(stats, gates, now_ms)
+    if operations:
+        printing.heading("paused and resumed")
+        printing.print_table(
+            ["at", "channel", "action", "kind", "by", "reason"],
+            ([printing.when(one.at, now_ms), one.channel, one.action, one.kind, one.actor, one.reason] for one in operations),
+        )
 
 
 def _print(stats: Sequence[ChannelStats], gates: Sequence[Gate], now_ms: int) -> None:

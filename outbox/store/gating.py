@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import BigInteger, Integer, Select, Text, Update, and_, bindparam, case, delete, or_, select, tuple_, update
 
 from outbox.policy.destination import Breaker
+from outbox.store.noting import Note, note
 from outbox.store.records import Gate, GateKind, GateState
 from outbox.store.schema import claimable, literal
 from outbox.store.sql import Sql, Transaction, clamp
@@ -14,6 +15,8 @@ from outbox.store.sql import Sql, Transaction, clamp
 SHORTEST_CLOSURE_MS = 5_000
 LONGEST_CLOSURE_MS = 300_000
 _SAME_EPISODE_MS = 60_000
+PAUSED, RESUMED = "pause", "resume"
+"""What operators do to gates, as it stands on record."""
 
 
 def close(
@@ -26,8 +29,13 @@ def close(
     reason: str,
     actor: str | None = None,
 ) -> None:
-    """Close a channel (``target`` empty) or one destination, for ``for_ms`` or, with ``None``, until it is reopened."""
+    """Close a channel (``target`` empty) or one destination, for ``for_ms`` or, with ``None``, until it is reopened.
+
+    A pause is an operator's, and goes on record.
+    """
     tx.execute(_close(tx.sql), channel=channel, target=target, kind=str(kind), for_ms=for_ms, reason=reason, actor=actor)
+    if kind is GateKind.PAUSE:
+        note(tx, PAUSED, actor, [_note(channel, target, kind, reason)])
 
 
 def close_growing(tx: Transaction, channel: str, kind: GateKind, *, at_least_ms: int, reason: str) -> None:
@@ -59,15 +67,26 @@ def note_successes(tx: Transaction, channel: str, targets: Collection[str]) -> f
     return frozenset(row.target for row in rows)
 
 
-def reopen(tx: Transaction, channel: str, target: str | None, kind: GateKind | None = None) -> int:
-    """Remove the gates of a channel: of one destination, of the channel itself (``""``), or all of them (``None``).
+def reopen(
+    tx: Transaction, channel: str, target: str | None, kind: GateKind | None = None, *, actor: str | None = None,
+    reason: str | None = None,
+) -> int:  # fmt: skip
+    """Remove the gates of a channel: of one destination, of the channel itself (``""``), or all of them (``None``), on record.
 
     What was postponed for a destination becomes due at once.
     """
     wanted = {**({} if target is None else {"target": target}), **({} if kind is None else {"kind": str(kind)})}
     rows = tx.execute(_reopen(tx.sql, target is not None, kind is not None), channel=channel, **wanted).all()
     _hasten(tx, channel, [row.target for row in rows if row.target])
+    if rows:
+        note(tx, RESUMED, actor, (_note(channel, row.target, row.kind, reason) for row in rows))
     return len(rows)
+
+
+def _note(channel: str, target: str, kind: str, reason: str | None) -> Note:
+    """A line of the record has no column for a target: it stands in front of the reason."""
+    told = ": ".join(part for part in (target, reason) if part)
+    return Note(channel, kind, None, told or None)
 
 
 def _hasten(tx: Transaction, channel: str, targets: Sequence[str]) -> None:
@@ -148,7 +167,7 @@ def _reopen(sql: Sql, one_target: bool, one_kind: bool) -> Any:
         statement = statement.where(g.c.target == bindparam("target"))
     if one_kind:
         statement = statement.where(g.c.kind == bindparam("kind"))
-    return statement.returning(g.c.target)
+    return statement.returning(g.c.target, g.c.kind)
 
 
 @lru_cache(maxsize=64)

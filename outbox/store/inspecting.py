@@ -1,4 +1,4 @@
-"""``find``, ``list_messages``, ``attempts``, ``operations``, ``stats``, ``turn`` and ``violations``: the reading verbs."""
+"""The verbs that only read: ``find``, ``list_messages``, ``attempts``, ``operations``, ``stats``, ``turn``, ``violations``, …"""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, Select, and_, bindparam, case, func, or_, 
 
 from outbox.lifecycle import ACTIVE, DUE, EXPIRABLE, TERMINAL, Status
 from outbox.message import AttemptRecord, DispatchKind, Message
-from outbox.store.records import ChannelStats, MessageFilter, OperationRecord, Violation
+from outbox.store.records import ChannelStats, GateKind, GateOperation, MessageFilter, OperationRecord, Violation
 from outbox.store.schema import literal, status_in
 from outbox.store.sql import Sql, Transaction, to_message
 
@@ -39,6 +39,13 @@ def operations(tx: Transaction, message_id: str) -> list[OperationRecord]:
     columns = (log.c.action, log.c.from_status, log.c.at, log.c.actor, log.c.reason)
     rows = tx.execute(select(*columns).where(log.c.message_id == message_id).order_by(log.c.seq))
     return [OperationRecord(**row._mapping) for row in rows]
+
+
+def gate_operations(tx: Transaction, limit: int) -> list[GateOperation]:
+    """What operators paused and resumed, the latest first."""
+    log = tx.sql.tables.operations
+    rows = tx.execute(select(log).where(log.c.message_id.is_(None)).order_by(log.c.seq.desc()).limit(limit))
+    return [GateOperation(row.channel, row.action, GateKind(row.from_status), row.at, row.actor, row.reason) for row in rows]
 
 
 def stats(tx: Transaction) -> list[ChannelStats]:

@@ -8,12 +8,13 @@ from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Any
 
-from sqlalchemy import BigInteger, Insert, Row, Select, Text, Update, bindparam, insert, select, update
+from sqlalchemy import BigInteger, Row, Select, Text, Update, bindparam, select, update
 
 from outbox.lifecycle import Event, Status, sources, target
 from outbox.message import DispatchKind
 from outbox.store.blocking import gaps_left_by, unblock
 from outbox.store.inspecting import matching
+from outbox.store.noting import Note, note
 from outbox.store.records import MessageFilter, OperatorResult, Refusal
 from outbox.store.schema import literal, status_in
 from outbox.store.sql import Sql, Transaction
@@ -77,8 +78,7 @@ def _write(
     parameters = {"reason": reason} if event is Event.CANCEL else {}
     changed = tx.execute_on(statement, [{"seq": row.seq} for row in rows], **parameters).all()
     was = {row.id: row.status for row in rows}
-    notes = [{"message_id": row.id, "channel": row.channel, "from_status": was[row.id]} for row in changed]
-    tx.execute_on(_note(tx.sql), notes, action=str(event), actor=actor, reason=reason)
+    note(tx, str(event), actor, (Note(row.channel, was[row.id], row.id, reason) for row in changed))
     return changed
 
 
@@ -182,14 +182,3 @@ def _cancel(sql: Sql) -> Update:
         )
         .returning(m.c.seq, m.c.id, m.c.channel, m.c.ordering_key, m.c.status)
     )
-
-
-@lru_cache(maxsize=64)
-def _note(sql: Sql) -> Insert:
-    log = sql.tables.operations
-    r = sql.dialect.records("r", {"message_id": Text(), "channel": Text(), "from_status": Text()})
-    row = select(
-        r.c.message_id, r.c.channel, r.c.from_status, bindparam("action", type_=Text), sql.now,
-        bindparam("actor", type_=Text), bindparam("reason", type_=Text),
-    )  # fmt: skip
-    return insert(log).from_select(["message_id", "channel", "from_status", "action", "at", "actor", "reason"], row)

@@ -17,6 +17,7 @@ from outbox.store.records import (
     Count,
     Gate,
     GateKind,
+    GateOperation,
     ImportedEntry,
     ImportReceipt,
     Lane,
@@ -124,13 +125,16 @@ class Store(Protocol):
     def close(
         self, channel: str, target: str, kind: GateKind, *, for_ms: int | None, reason: str, actor: str | None = None
     ) -> None:
-        """Close a channel (``target`` empty) or destination."""
+        """Close a channel (``target`` empty) or destination; a pause goes on record."""
 
     def close_growing(self, channel: str, kind: GateKind, *, at_least_ms: int, reason: str) -> None:
         """Close a channel that is not ready, longer each time in a row."""
 
-    def reopen(self, channel: str, target: str | None, kind: GateKind | None = None) -> int:
-        """Open it again; returns how many gates there were."""
+    def reopen(
+        self, channel: str, target: str | None, kind: GateKind | None = None, *, actor: str | None = None,
+        reason: str | None = None,
+    ) -> int:  # fmt: skip
+        """Open it again, on record; returns how many gates there were."""
 
     def note_failures(self, channel: str, failures: Mapping[str, int], breaker: Breaker, *, reason: str) -> frozenset[str]:
         """Count failures in a row by target (the channel itself: the empty target); returns those whose breaker is open now."""
@@ -172,6 +176,9 @@ class Store(Protocol):
 
     def operations(self, message_id: str) -> list[OperationRecord]:
         """What operators did to a message."""
+
+    def gate_operations(self, limit: int) -> list[GateOperation]:
+        """What operators paused and resumed, the latest first."""
 
     def stats(self) -> list[ChannelStats]:
         """Counts by channel and status."""

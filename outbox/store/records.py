@@ -254,6 +254,21 @@ class OperationRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class GateOperation:
+    """What an operator closed or opened: ``action`` is ``pause`` or ``resume``, ``at`` epoch milliseconds.
+
+    Where it was one target and not the whole channel, the target stands in front of the reason.
+    """
+
+    channel: str
+    action: str
+    kind: GateKind
+    at: int
+    actor: str | None
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Refusal:
     """A row that an operator's action did not apply to, and why."""
 

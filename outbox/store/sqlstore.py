@@ -43,6 +43,7 @@ from outbox.store.records import (
     Count,
     Gate,
     GateKind,
+    GateOperation,
     ImportedEntry,
     ImportReceipt,
     Lane,
@@ -204,8 +205,11 @@ class SQLStore:
     def close_growing(self, channel: str, kind: GateKind, *, at_least_ms: int, reason: str) -> None:
         self._write(gating.close_growing, channel, kind, at_least_ms=at_least_ms, reason=reason)
 
-    def reopen(self, channel: str, target: str | None, kind: GateKind | None = None) -> int:
-        return self._write(gating.reopen, channel, target, kind)
+    def reopen(
+        self, channel: str, target: str | None, kind: GateKind | None = None, *, actor: str | None = None,
+        reason: str | None = None,
+    ) -> int:  # fmt: skip
+        return self._write(gating.reopen, channel, target, kind, actor=actor, reason=reason)
 
     def note_failures(self, channel: str, failures: Mapping[str, int], breaker: Breaker, *, reason: str) -> frozenset[str]:
         return self._write(gating.note_failures, channel, failures, breaker, reason=reason)
@@ -247,6 +251,9 @@ class SQLStore:
 
     def operations(self, message_id: str) -> list[OperationRecord]:
         return self._read(inspecting.operations, message_id)
+
+    def gate_operations(self, limit: int) -> list[GateOperation]:
+        return self._read(inspecting.gate_operations, limit)
 
     def stats(self) -> list[ChannelStats]:
         return self._read(inspecting.stats)

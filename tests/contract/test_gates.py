@@ -2,7 +2,7 @@
 
 import pytest
 
-from outbox.store.records import Gate, GateKind
+from outbox.store.records import Gate, GateKind, GateOperation
 from outbox.store.sqlstore import SQLStore
 from tests.contract.steps import CHANNEL, MINUTE, NOW, SECOND, FakeClock
 
@@ -107,6 +107,32 @@ def test_a_straggler_does_not_shorten_the_closure_that_another_asked_for(store: 
 def test_a_channel_that_names_its_own_pause_gets_at_least_that(store: SQLStore) -> None:
     store.close_growing(CHANNEL, GateKind.NOT_READY, at_least_ms=2 * MINUTE, reason="maintenance window")
     assert closed_for(store) == 2 * MINUTE
+
+
+def test_pauses_and_resumptions_are_on_record_with_who_why_and_when(store: SQLStore, clock: FakeClock) -> None:
+    pause(store)
+    clock.advance(SECOND)
+    store.reopen(CHANNEL, "", actor="bob", reason="they answer again")
+    resumed, paused = store.gate_operations(10)
+    assert paused == GateOperation(CHANNEL, "pause", GateKind.PAUSE, NOW, "ada", "maintenance")
+    assert resumed == GateOperation(CHANNEL, "resume", GateKind.PAUSE, NOW + SECOND, "bob", "they answer again")
+    assert store.gate_operations(1) == [resumed]
+
+
+def test_each_gate_that_was_opened_is_on_record_with_its_target_and_its_kind(store: SQLStore) -> None:
+    not_ready(store)
+    store.close(CHANNEL, "a", GateKind.GONE, for_ms=None, reason="HTTP 410")
+    pause(store, "b", for_ms=MINUTE)
+    store.reopen(CHANNEL, None, actor="bob", reason="moved")
+    opened = [(each.kind, each.reason) for each in store.gate_operations(10) if each.action == "resume"]
+    assert sorted(opened) == [(GateKind.GONE, "a: moved"), (GateKind.NOT_READY, "moved"), (GateKind.PAUSE, "b: moved")]
+
+
+def test_what_the_engine_closes_and_what_was_not_closed_is_no_operators_doing(store: SQLStore) -> None:
+    not_ready(store)
+    store.close(CHANNEL, "a", GateKind.GONE, for_ms=None, reason="HTTP 410")
+    store.reopen("nobody", None, actor="bob")
+    assert store.gate_operations(10) == []
 
 
 def test_a_gate_reads_back_as_it_was_written(store: SQLStore) -> None:

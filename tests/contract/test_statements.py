@@ -281,10 +281,11 @@ def test_a_census_costs_a_statement_for_each_index_and_a_page_at_most_three(stor
     assert cost(store, store.find_named, "anything", [CHANNEL], 100) == 1
 
 
-def test_closing_a_gate_costs_one_statement_and_opening_it_at_most_two(store: SQLStore) -> None:
+def test_closing_a_gate_costs_a_statement_and_opening_it_at_most_two_and_what_operators_do_one_more(store: SQLStore) -> None:
     for target, opening in (("", 1), ("target", 2)):
-        assert cost(store, store.close, CHANNEL, target, GateKind.PAUSE, for_ms=None, reason="") == 1
-        assert cost(store, store.reopen, CHANNEL, target) == opening
+        assert cost(store, store.close, CHANNEL, target, GateKind.GONE, for_ms=None, reason="") == 1
+        assert cost(store, store.close, CHANNEL, target, GateKind.PAUSE, for_ms=None, reason="") == 2
+        assert cost(store, store.reopen, CHANNEL, target) == opening + 1
     assert cost(store, store.close_growing, CHANNEL, GateKind.NOT_READY, at_least_ms=1, reason="") == 1
 
 

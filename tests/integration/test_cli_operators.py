@@ -205,6 +205,19 @@ def test_a_paused_channel_takes_nothing_until_it_is_resumed(outbox_command: Comm
     assert (before, outbox.get(waiting).status) == ("queued", "delivered")
 
 
+def test_who_paused_and_resumed_what_and_why_stays_on_record(outbox_command: Command, outbox: Outbox) -> None:
+    outbox_command.ok("pause", "live", "--actor", "ada", "--reason", "maintenance")
+    outbox_command.ok("resume", "live", "--actor", "bob", "--reason", "it is over")
+
+    shown = outbox_command.ok("status", "--history", "10").stdout
+    resumed, paused = outbox_command.ok("status", "--history", "10", "--json").data["history"]
+
+    assert (paused["action"], paused["actor"], paused["reason"]) == ("pause", "ada", "maintenance")
+    assert (resumed["action"], resumed["kind"], resumed["actor"], resumed["reason"]) == ("resume", "pause", "bob", "it is over")
+    assert all(text in shown for text in ("paused and resumed", "ada", "maintenance", "bob", "it is over"))
+    assert "history" not in outbox_command.ok("status", "--json").data
+
+
 def test_a_pause_can_end_by_itself_and_cover_one_target(outbox_command: Command, outbox: Outbox) -> None:
     enqueued(outbox_command, "live")
 
