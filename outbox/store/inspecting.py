@@ -1,4 +1,4 @@
-"""The verbs that only read: ``find``, ``list_messages``, ``attempts``, ``operations``, ``stats``, ``turn``, ``violations``, …"""
+"""The verbs that only read: ``find``, ``list_messages``, ``attempts``, ``operations``, ``stats``, ``turn``, ``violations`` …"""
 
 from collections.abc import Sequence
 from functools import lru_cache
