@@ -204,8 +204,10 @@ class _Task:
     def _begin(self, window: Sequence[Claim], taken: Sequence[Message], before_take: float) -> None:
         begin_by = before_take + self._longest_lease_s - self._channel.timeout
         transact = partial(transacting.transact, self._store) if self._channel.transactional else None
+        tracing = self._telemetry.tracing
         jobs = [
-            Job(self._channel, message, attempt_of(message, self._channel), begin_by, self._done, transact) for message in taken
+            Job(self._channel, message, attempt_of(message, self._channel), begin_by, self._done, transact, tracing)
+            for message in taken
         ]
         self._under_way.update(jobs)
         admitted = {message.id for message in taken}

@@ -1,5 +1,6 @@
 """The values that travel through the outbox: frozen dataclasses, no behaviour beyond reading themselves."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -162,6 +163,8 @@ class Attempt:
     timeout_s: float
     session: Any = None
     """For a transactional channel: the SQLAlchemy session in whose transaction the row is settled. Write through it alone."""
+    trace_context: Mapping[str, str] = field(default_factory=dict)
+    """What to pass on where the transport has a place for it, such as ``traceparent``; empty where nobody traces."""
 
     def within(self, session: Any) -> "Attempt":
         """The same attempt, made within the transaction of ``session``."""

@@ -4,6 +4,7 @@ import os
 import secrets
 import socket
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -32,7 +33,8 @@ from outbox.store.schema import DEFAULT_TABLE
 from outbox.store.sqlstore import open_store
 from outbox.tasks import calls
 from outbox.tasks.calls import NewCall, QueuedTask
-from outbox.telemetry import Telemetry
+from outbox.telemetry import Enqueued, Telemetry
+from outbox.tracing import Enqueuing
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
@@ -156,12 +158,17 @@ class Outbox:
 
     def enqueue_many(self, transaction: Any, messages: Sequence[NewMessage]) -> list[Queued]:
         """Write messages in the caller's open transaction: all of them, or none where one is refused. See :meth:`enqueue`."""
-        rows = self.preparer.rows(messages)
-        try:
-            queued = self.store.add(transactions.connection_of(transaction), rows)
-        except DBAPIError as error:
-            raise dbapi.meaning_of(error, self.store.tables) from error
+        enqueuing = Enqueuing(messages)
+        with self.telemetry.tracing.enqueuing(enqueuing):
+            rows = self.preparer.rows(enqueuing.messages)
+            try:
+                queued = self.store.add(transactions.connection_of(transaction), rows)
+            except DBAPIError as error:
+                raise dbapi.meaning_of(error, self.store.tables) from error
+            enqueuing.queued = queued
         checkpoints.reach("enqueue", "inserted")
+        for channel, count in Counter(row.channel for row, one in zip(rows, queued, strict=True) if one.created).items():
+            self.telemetry.emit(Enqueued(channel, count))
         if self.on_commit is not None:
             transactions.after_commit(transaction, self.on_commit)
         return queued

@@ -15,7 +15,7 @@ from outbox.policy.destination import Limits, shares
 from outbox.policy.texts import check_text
 from outbox.store.protocol import Store
 from outbox.store.records import Gate, GateState, Lane, Stamp
-from outbox.telemetry import BrokerFailed, RelayPassed, Telemetry
+from outbox.telemetry import BrokerFailed, RelayIdled, RelayPassed, Telemetry
 
 _log = logging.getLogger("outbox")
 
@@ -84,6 +84,8 @@ class Relay:
         if report.claimed or report.redispatched:
             duration_ms = round((time.monotonic() - started) * 1000)
             self._telemetry.emit(RelayPassed(report.claimed, report.redispatched, report.tasks, duration_ms))
+        else:
+            self._telemetry.emit(RelayIdled())
         if failures:
             raise _together(list(failures.values()))
         return report

@@ -20,6 +20,7 @@ from outbox.message import Attempt, Message, Receipt
 from outbox.outcome import Delivered, Outcome, Rejected, Retry, Unknown, Withheld
 from outbox.policy.classification import classify
 from outbox.policy.retry import OnUnknown
+from outbox.tracing import Tracing
 
 _log = logging.getLogger("outbox")
 
@@ -41,9 +42,12 @@ class Job:
     done: Callable[["Job", Outcome | None], None]
     transact: "Callable[[Channel, Message, Attempt], Outcome] | None" = None
     """For a transactional channel: makes the attempt and settles it."""
+    tracing: Tracing = field(default_factory=Tracing)
     taken_at: float = field(default_factory=time.monotonic)
     found_unsent: bool = False
     """Whether reconciliation found that no earlier attempt was accepted."""
+    outcome: Outcome | None = None
+    error_type: str | None = None
     task: "asyncio.Task[None] | None" = None
     _begun_at: float | None = field(default=None, init=False)
     _given_up: bool = field(default=False, init=False)
@@ -178,6 +182,20 @@ def _spawn(jobs: Sequence[Job]) -> None:
 def _send(job: Job) -> Outcome | None:
     if not job.begin():
         return NOT_BEGUN
+    with job.tracing.sending(job):
+        job.outcome = _try(job)
+    return job.outcome
+
+
+async def _send_async(job: Job) -> None:
+    if not job.begin():
+        return job.done(job, NOT_BEGUN)
+    with job.tracing.sending(job):
+        job.outcome = await _try_within_timeout(job)
+    return job.done(job, job.outcome)
+
+
+def _try(job: Job) -> Outcome:
     channel, message = job.channel, job.message
     try:
         if _must_reconcile(job) and (known := _reconciled(job, channel.find_delivery(message))) is not None:
@@ -191,11 +209,7 @@ def _send(job: Job) -> Outcome | None:
         return _failed(job, error)
 
 
-async def _send_async(job: Job) -> None:
-    job.done(job, await _within_timeout(job) if job.begin() else NOT_BEGUN)
-
-
-async def _within_timeout(job: Job) -> Outcome:
+async def _try_within_timeout(job: Job) -> Outcome:
     channel, message = job.channel, job.message
     limit = asyncio.timeout(job.attempt.timeout_s)
     try:
@@ -205,11 +219,13 @@ async def _within_timeout(job: Job) -> Outcome:
             _read(message)
             checkpoints.reach("send", "before")
             return _accepted(await channel.send_final(message, job.attempt))
-    except asyncio.CancelledError:
+    except asyncio.CancelledError as error:
+        job.error_type = type(error).__name__
         return Unknown("the send was interrupted")
     except BaseException as error:  # SystemExit would end the event loop, and with it every other send
+        outcome = _failed(job, error)
         expired = isinstance(error, TimeoutError) and limit.expired()
-        return Unknown(f"no answer within {job.attempt.timeout_s:g} s") if expired else _failed(job, error)
+        return Unknown(f"no answer within {job.attempt.timeout_s:g} s") if expired else outcome
 
 
 def _read(message: Message) -> None:
@@ -240,6 +256,7 @@ def _accepted(answer: Any) -> Outcome:
 
 
 def _failed(job: Job, error: BaseException) -> Outcome:
+    job.error_type = type(error).__name__
     try:
         outcome = classify(error)
     except Exception:  # its text cannot be had

@@ -1,6 +1,7 @@
 """The one seam through which the engine tells what happened: events go to listeners, and a listener can break nothing.
 
-Events carry ids, counts and times; never a payload, a target or a secret.
+Events carry ids, counts and times; never a payload, a target or a secret. What has a beginning and an end beside it, an enqueue
+and an attempt, a tracer may follow.
 """
 
 import logging
@@ -8,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 from outbox.policy.printable import escaped
+from outbox.tracing import Tracing
 
 _log = logging.getLogger("outbox")
 
@@ -15,6 +17,14 @@ _log = logging.getLogger("outbox")
 @dataclass(frozen=True, slots=True)
 class Event:
     """Base of all events."""
+
+
+@dataclass(frozen=True, slots=True)
+class Enqueued(Event):
+    """Messages were written in a transaction of the application's, which may still be rolled back."""
+
+    channel: str
+    count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +81,21 @@ class RelayPassed(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class RelayIdled(Event):
+    """A relay pass that found nothing to do: a sign of life, which nobody logs."""
+
+
+@dataclass(frozen=True, slots=True)
 class BrokerFailed(Event):
     """The relay could not publish; the rows were released."""
 
     released: int
     error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Nudged(Event):
+    """The relay was woken up after a commit, or after several that came together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +116,9 @@ class Maintained(Event):
 Listener = Callable[[Event], None]
 
 _LEVELS: dict[type[Event], int] = {
+    Enqueued: logging.DEBUG,
+    RelayIdled: logging.NOTSET,
+    Nudged: logging.DEBUG,
     LeaseLost: logging.WARNING,
     SettleDelayed: logging.ERROR,
     BrokerFailed: logging.WARNING,
@@ -110,17 +133,18 @@ def log_event(event: Event) -> None:
     An error's text comes from the other side: in the line it is escaped, so that it cannot forge another one.
     """
     level = _LEVELS.get(type(event), logging.INFO)
-    if _log.isEnabledFor(level):
+    if level is not logging.NOTSET and _log.isEnabledFor(level):
         fields = {name: value for name, value in asdict(event).items() if value is not None}
         text = " ".join(f"{name}={escaped(value)}" for name, value in fields.items())
         _log.log(level, "%s %s", type(event).__name__, text, extra={"outbox": fields})
 
 
 class Telemetry:
-    """Hands each event to every listener."""
+    """Hands each event to every listener, and what takes time to the tracer, if there is one."""
 
     def __init__(self, listeners: Sequence[Listener] = (log_event,)) -> None:
         self._listeners = list(listeners)
+        self.tracing = Tracing()
 
     def subscribe(self, listener: Listener) -> None:
         """Add a listener; it is called in the thread in which the event happens, and must be quick."""

@@ -87,7 +87,7 @@ class Webhook(Channel):
         headers = {
             "content-type": content_type,
             **endpoint.headers,
-            **_trace_context(message.headers),
+            **_trace_context(attempt.trace_context or message.headers),
             **endpoint.keys.headers(attempt.idempotency_key, int(time.time()), body),
         }
         answer = await self._client.request("POST", endpoint.url, body=body, headers=headers, timeout_s=attempt.timeout_s)
@@ -132,7 +132,7 @@ def _body(payload: Any) -> tuple[str, bytes]:
 
 
 def _trace_context(headers: Mapping[str, Any]) -> dict[str, str]:
-    """The W3C trace context that was current at enqueue. Other headers are the application's own and stay here."""
+    """The W3C trace context: the attempt's, else that of the enqueue. Other headers are the application's own and stay here."""
     return {
         name: headers[name]
         for name in _TRACE_CONTEXT

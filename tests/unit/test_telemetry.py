@@ -11,10 +11,13 @@ from outbox import telemetry
 from outbox.telemetry import (
     AttemptFinished,
     BrokerFailed,
+    Enqueued,
     Event,
     LeaseLost,
     Maintained,
+    Nudged,
     NudgeFailed,
+    RelayIdled,
     RelayPassed,
     SettleDelayed,
     TakeRefused,
@@ -27,12 +30,15 @@ FINISHED = AttemptFinished(
     waited_ms=12, next_due_ms=25_000, error="HTTP 503",
 )  # fmt: skip
 EXAMPLES: dict[type[Event], Event] = {
+    Enqueued: Enqueued("webhook", 3),
     AttemptFinished: FINISHED,
     LeaseLost: LeaseLost("0198c0de", "webhook", 3, "delivered"),
     TakeRefused: TakeRefused("webhook", 4),
     SettleDelayed: SettleDelayed("webhook", 2, "database is locked"),
     RelayPassed: RelayPassed(10, 1, 2, 15),
+    RelayIdled: RelayIdled(),
     BrokerFailed: BrokerFailed(10, "connection refused"),
+    Nudged: Nudged(),
     NudgeFailed: NudgeFailed("connection refused"),
     Maintained: Maintained("expire", 7),
 }
@@ -127,7 +133,7 @@ def test_what_is_not_known_is_not_told(log: pytest.LogCaptureFixture) -> None:
     ("kind", "level"),
     [(AttemptFinished, logging.INFO), (RelayPassed, logging.INFO), (Maintained, logging.INFO), (TakeRefused, logging.DEBUG),
      (LeaseLost, logging.WARNING), (BrokerFailed, logging.WARNING), (NudgeFailed, logging.WARNING),
-     (SettleDelayed, logging.ERROR)],
+     (SettleDelayed, logging.ERROR), (Enqueued, logging.DEBUG), (Nudged, logging.DEBUG)],
 )  # fmt: skip
 def test_how_loud_an_event_is_says_whether_anybody_must_act(
     log: pytest.LogCaptureFixture, kind: type[Event], level: int
@@ -135,6 +141,12 @@ def test_how_loud_an_event_is_says_whether_anybody_must_act(
     log_event(EXAMPLES[kind])
 
     assert [record.levelno for record in log.records] == [level]
+
+
+def test_a_relay_that_finds_nothing_logs_nothing_however_much_is_to_be_logged(log: pytest.LogCaptureFixture) -> None:
+    log_event(RelayIdled())
+
+    assert log.records == []
 
 
 def test_no_line_is_put_together_for_a_log_that_nobody_reads(caplog: pytest.LogCaptureFixture) -> None:

@@ -8,7 +8,7 @@ from celery import Celery
 from outbox.integrations.celery.forking import after_fork
 from outbox.integrations.celery.names import RELAY_QUEUE, RELAY_TASK
 from outbox.integrations.celery.publishing import Publication, Publisher
-from outbox.telemetry import NudgeFailed, Telemetry
+from outbox.telemetry import Nudged, NudgeFailed, Telemetry
 
 _GATHER_S = 0.002
 """How long the commits of one moment are gathered into one wake-up; a bare connection reports its commit just before it."""
@@ -58,6 +58,7 @@ class Nudge:
             try:
                 if self._publisher.waiting(RELAY_QUEUE) < _ENOUGH_WAITING:
                     self._publisher.publish([self._wake_up])
+                    self._telemetry.emit(Nudged())
             except Exception as error:  # a hook of the application's may raise anything, and this thread must outlive it
                 self._telemetry.emit(NudgeFailed(str(error)))
                 time.sleep(_REST_S)

@@ -10,7 +10,7 @@ from outbox import Channel, NewMessage, Outbox
 from outbox.errors import BrokerUnavailable
 from outbox.message import Claim
 from outbox.relay import Batch, Relay, batches
-from outbox.telemetry import BrokerFailed, RelayPassed
+from outbox.telemetry import BrokerFailed, RelayIdled, RelayPassed
 from tests.contract.steps import FakeClock
 from tests.integration.conftest import OpenOutbox
 from tests.integration.loops.scene import (
@@ -58,11 +58,11 @@ def test_a_pass_hands_out_everything_that_is_due(outbox: Outbox) -> None:
     assert set(statuses(outbox, ids)) == {"dispatched"}
 
 
-def test_a_pass_with_nothing_due_tells_nothing(outbox: Outbox) -> None:
+def test_a_pass_with_nothing_due_tells_only_that_it_was(outbox: Outbox) -> None:
     outbox.register(Chat())
     events = Events(outbox)
     assert relay(outbox, Capture()).run_once().tasks == 0
-    assert events.all == []
+    assert events.all == [RelayIdled()]
 
 
 def test_r18_a_pass_ends_with_its_budget_and_charges_nothing(outbox: Outbox) -> None:
