@@ -189,6 +189,8 @@ def without(text: str, token: str) -> str:
 
 
 def _base_url(url: Any, egress: Egress) -> str:
+    if url == "":
+        raise ValueError("give base_url, the address of the server that the account is on")
     if not isinstance(url, str) or "?" in url or "#" in url:
         raise ValueError("base_url must be a URL without query and fragment")
     return str(egress.url(url.rstrip("/"))).rstrip("/")

@@ -16,6 +16,7 @@ _BUILT_IN = {
     "celery": ("outbox.integrations.celery.channel", "CeleryTasks", "celery"),
     "console": ("outbox.channels.console", "Console", None),
     "discord": ("outbox.channels.discord", "Discord", "chat"),
+    "matrix": ("outbox.channels.matrix", "Matrix", "chat"),
     "slack": ("outbox.channels.slack", "Slack", "chat"),
     "telegram": ("outbox.channels.telegram", "Telegram", "chat"),
     "webhook": ("outbox.channels.webhook", "Webhook", "webhook"),

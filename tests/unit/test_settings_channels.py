@@ -108,9 +108,9 @@ def test_a_wrong_table_is_named_with_its_file(toml: str, said: str) -> None:
 
 
 def test_the_example_file_is_a_working_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("WEBHOOK_SECRET", "BILLING_SECRET", "BILLING_SECRET_OLD"):
+    for name in ("WEBHOOK_SECRET", "BILLING_SECRET", "BILLING_SECRET_OLD", "MATRIX_TOKEN"):
         monkeypatch.setenv(name, SECRET)
 
     channels = load_channels(load_settings(channels=PROJECT / "channels.example.toml"))
 
-    assert [channel.name for channel in channels] == ["console", "webhook", "billing"]
+    assert [channel.name for channel in channels] == ["console", "webhook", "billing", "matrix"]
