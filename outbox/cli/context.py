@@ -11,8 +11,10 @@ import click
 from outbox.channels import configuration
 from outbox.channels.base import Channel
 from outbox.cli import loading
+from outbox.cli.environment import variables
 from outbox.errors import ConfigurationError, DatabaseUnavailable
 from outbox.outbox import Outbox
+from outbox.store.schema import DEFAULT_TABLE
 
 
 @dataclass
@@ -26,6 +28,13 @@ class Access:
     variables: Mapping[str, str]
     typed: frozenset[str] = frozenset()
     _opened: list[Outbox] = field(default_factory=list)
+
+    @classmethod
+    def over(cls, outbox: Outbox, celery: Any) -> "Access":
+        """The application's own, which need no finding."""
+        access = cls(None, DEFAULT_TABLE, None, (), variables())
+        access.applications = loading.Applications(outbox, None, celery)
+        return access
 
     @cached_property
     def applications(self) -> loading.Applications:
