@@ -16,7 +16,8 @@ from sqlalchemy import make_url
 from outbox.store import migrating
 from outbox.store.schema import define
 from outbox.store.sqlstore import SQLStore, open_store
-from tests.contract.steps import NOW, FakeClock
+from outbox.testing import FakeClock
+from tests.contract.steps import NOW
 from tests.servers import postgresql
 
 OpenStore = Callable[..., SQLStore]

@@ -12,9 +12,10 @@ from outbox.policy.destination import Limits
 from outbox.policy.retry import Verdict
 from outbox.store.records import Claimed, Lane, MessageFilter, NewRow, OperatorResult, Settled, Settlement, Taker
 from outbox.store.sqlstore import SQLStore
+from outbox.testing.clock import START_MS
 
 CHANNEL = "webhook"
-NOW = 1_800_000_000_000
+NOW = START_MS
 SECOND = 1_000
 MINUTE = 60 * SECOND
 RUN_LEASE_MS = 30 * SECOND
@@ -30,19 +31,6 @@ RETRY = Verdict(Status.FAILED_RETRYABLE, 5 * SECOND, error="HTTP 503", error_cla
 RESCUED = Verdict(
     Status.FAILED_RETRYABLE, 5 * SECOND, error="the lease ran out", error_class=ErrorClass.UNKNOWN, outcome_unknown=True
 )
-
-
-class FakeClock:
-    """A clock that stands still until it is told to move."""
-
-    def __init__(self) -> None:
-        self.now = NOW
-
-    def now_ms(self) -> int:
-        return self.now
-
-    def advance(self, milliseconds: int) -> None:
-        self.now += milliseconds
 
 
 def new_row(**fields: Any) -> NewRow:

@@ -5,6 +5,7 @@ import pytest
 from outbox.message import Claim
 from outbox.policy.retry import Verdict
 from outbox.store.sqlstore import SQLStore
+from outbox.testing import FakeClock
 from tests.contract.steps import (
     CHANNEL,
     DEAD,
@@ -16,7 +17,6 @@ from tests.contract.steps import (
     RUN_LEASE_MS,
     SECOND,
     WITHHELD,
-    FakeClock,
     begin,
     cancel,
     claim,

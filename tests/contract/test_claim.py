@@ -5,6 +5,7 @@ import pytest
 from outbox.message import Claim
 from outbox.store.records import Lane
 from outbox.store.sqlstore import SQLStore
+from outbox.testing import FakeClock
 from tests.contract.steps import (
     CHANNEL,
     DELIVERED,
@@ -12,7 +13,6 @@ from tests.contract.steps import (
     NOW,
     RETRY,
     SECOND,
-    FakeClock,
     begin,
     claim,
     claim_all,

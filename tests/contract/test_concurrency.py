@@ -11,6 +11,7 @@ from sqlalchemy import create_engine, text
 from outbox.errors import DatabaseBusy
 from outbox.lifecycle import Status
 from outbox.store.sqlstore import SQLStore
+from outbox.testing import FakeClock
 from tests.contract.concurrency import PATIENCE_S, await_lock_wait, in_background, result
 from tests.contract.conftest import OpenStore
 from tests.contract.steps import (
@@ -18,7 +19,6 @@ from tests.contract.steps import (
     DELIVERED,
     RUN_LEASE_MS,
     SECOND,
-    FakeClock,
     claim,
     claim_all,
     enqueue,

@@ -5,8 +5,9 @@ from sqlalchemy import create_engine, event, text
 
 from outbox.store import migrating
 from outbox.store.sqlstore import SQLStore
+from outbox.testing import FakeClock
 from tests.contract.conftest import OpenStore
-from tests.contract.steps import MINUTE, NOW, SECOND, FakeClock, claim, count, enqueue, ids, new_row, stored
+from tests.contract.steps import MINUTE, NOW, SECOND, claim, count, enqueue, ids, new_row, stored
 
 
 @pytest.mark.proves("R1")

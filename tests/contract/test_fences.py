@@ -8,6 +8,7 @@ from outbox.lifecycle import REPLAYABLE, TERMINAL, Status
 from outbox.message import Claim
 from outbox.policy.retry import Verdict
 from outbox.store.sqlstore import SQLStore
+from outbox.testing import FakeClock
 from tests.contract.steps import (
     CHANNEL,
     DEAD,
@@ -20,7 +21,6 @@ from tests.contract.steps import (
     RUN_LEASE_MS,
     SECOND,
     WITHHELD,
-    FakeClock,
     begin,
     begin_again,
     cancel,

@@ -4,7 +4,8 @@ import pytest
 
 from outbox.store.records import Gate, GateKind, GateOperation
 from outbox.store.sqlstore import SQLStore
-from tests.contract.steps import CHANNEL, MINUTE, NOW, SECOND, FakeClock
+from outbox.testing import FakeClock
+from tests.contract.steps import CHANNEL, MINUTE, NOW, SECOND
 
 
 def pause(store: SQLStore, target: str = "", *, for_ms: int | None = None) -> None:

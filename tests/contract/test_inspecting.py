@@ -8,6 +8,7 @@ from sqlalchemy import select
 from outbox.lifecycle import Status
 from outbox.store.records import MessageFilter
 from outbox.store.sqlstore import SQLStore
+from outbox.testing import FakeClock
 from tests.contract.conftest import OpenStore
 from tests.contract.steps import (
     CHANNEL,
@@ -16,7 +17,6 @@ from tests.contract.steps import (
     MINUTE,
     NOW,
     PARKED,
-    FakeClock,
     begin,
     claim,
     enqueue,

@@ -10,7 +10,8 @@ from outbox.message import Claim
 from outbox.policy.destination import Breaker, Limits, Rate
 from outbox.store.records import GateState, Lane
 from outbox.store.sqlstore import SQLStore
-from tests.contract.steps import CHANNEL, DELIVERED, FakeClock, enqueue, ids, new_row, settle, stored, take
+from outbox.testing import FakeClock
+from tests.contract.steps import CHANNEL, DELIVERED, enqueue, ids, new_row, settle, stored, take
 
 BREAKER = Breaker(failures=3, open_s=30, longest_open_s=120)
 

@@ -8,10 +8,10 @@ from outbox.lifecycle import Status
 from outbox.store import listing
 from outbox.store.records import MessageFilter, Place
 from outbox.store.sqlstore import SQLStore
+from outbox.testing import FakeClock
 from tests.contract.steps import (
     DEAD,
     DELIVERED,
-    FakeClock,
     claim,
     end_as,
     enqueue,

@@ -3,7 +3,7 @@
 import pytest
 
 from outbox.store.sqlstore import SQLStore
-from tests.contract.steps import FakeClock
+from outbox.testing import FakeClock
 from tests.contract.walking import Walk
 
 STEPS = 100

@@ -7,6 +7,7 @@ from outbox.message import Claim
 from outbox.policy.retry import ATTEMPTS_USED_UP, Verdict
 from outbox.store.records import MessageFilter
 from outbox.store.sqlstore import SQLStore
+from outbox.testing import FakeClock
 from tests.contract.steps import (
     DEAD,
     MINUTE,
@@ -14,7 +15,6 @@ from tests.contract.steps import (
     PARKED,
     RETRY,
     SECOND,
-    FakeClock,
     begin,
     begin_again,
     cancel,

@@ -6,6 +6,7 @@ from outbox.message import Claim
 from outbox.policy.retry import Verdict
 from outbox.store.records import Taker
 from outbox.store.sqlstore import SQLStore
+from outbox.testing import FakeClock
 from tests.contract.steps import (
     CHANNEL,
     DEAD,
@@ -19,7 +20,6 @@ from tests.contract.steps import (
     RUN_LEASE_MS,
     SECOND,
     WITHHELD,
-    FakeClock,
     begin,
     begin_again,
     cancel,

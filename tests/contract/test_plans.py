@@ -36,8 +36,9 @@ from outbox.store import (
 from outbox.store.records import Lane, MessageFilter, Place, Stamp, Taker
 from outbox.store.sql import Transaction
 from outbox.store.sqlstore import SQLStore, open_store
+from outbox.testing import FakeClock
 from tests.contract.statements import Statement, recorded
-from tests.contract.steps import CHANNEL, DEAD, DELIVERED, MINUTE, NOW, RESCUED, RUN_LEASE_MS, FakeClock, new_row, settlement
+from tests.contract.steps import CHANNEL, DEAD, DELIVERED, MINUTE, NOW, RESCUED, RUN_LEASE_MS, new_row, settlement
 from tests.servers import postgresql
 
 TABLE = "message_outbox"

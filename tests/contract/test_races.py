@@ -12,6 +12,7 @@ from outbox.store import arriving, claiming, enqueueing, operating, settling, sw
 from outbox.store.records import Claimed, Lane, MessageFilter, Settled, Stamp, Taker
 from outbox.store.sql import Transaction
 from outbox.store.sqlstore import SQLStore
+from outbox.testing import FakeClock
 from tests.contract.concurrency import await_lock_wait, in_background, result
 from tests.contract.conftest import OpenStore
 from tests.contract.steps import (
@@ -20,7 +21,6 @@ from tests.contract.steps import (
     MINUTE,
     RUN_LEASE_MS,
     SECOND,
-    FakeClock,
     cancel,
     claim,
     enqueue,

@@ -15,6 +15,7 @@ from outbox.store import claiming, operating, settling, sweeping, taking
 from outbox.store.records import Claimed, Lane, MessageFilter, Taker
 from outbox.store.sql import Transaction
 from outbox.store.sqlstore import SQLStore
+from outbox.testing import FakeClock
 from tests.contract.concurrency import await_lock_wait, in_background, pausing_before, result
 from tests.contract.steps import (
     CHANNEL,
@@ -25,7 +26,6 @@ from tests.contract.steps import (
     RETRY,
     RUN_LEASE_MS,
     SECOND,
-    FakeClock,
     begin,
     cancel,
     claim,

@@ -5,12 +5,12 @@ from outbox.policy.destination import Limits, Rate
 from outbox.policy.retry import Backoff
 from outbox.store.records import GateKind, GateState, Lane
 from outbox.store.sqlstore import SQLStore
+from outbox.testing import FakeClock
 from tests.contract.steps import (
     CHANNEL,
     MINUTE,
     NOW,
     RETRY,
-    FakeClock,
     begin,
     claim,
     enqueue,

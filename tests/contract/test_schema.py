@@ -20,6 +20,7 @@ from outbox.store.records import GateKind, MessageFilter
 from outbox.store.schema import define
 from outbox.store.sqlstore import SQLStore
 from outbox.store.tallying import LATE_COMMIT_MS
+from outbox.testing import FakeClock
 from tests.contract.conftest import OpenStore
 from tests.contract.steps import (
     CHANNEL,
@@ -27,7 +28,6 @@ from tests.contract.steps import (
     DELIVERED,
     PARKED,
     RETRY,
-    FakeClock,
     claim,
     enqueue,
     enqueue_named,

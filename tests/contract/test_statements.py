@@ -12,6 +12,7 @@ from outbox.message import Message
 from outbox.policy.retry import Verdict
 from outbox.store.records import GateKind, MessageFilter, Stamp, Taker
 from outbox.store.sqlstore import SQLStore
+from outbox.testing import FakeClock
 from tests.contract.statements import recorded
 from tests.contract.steps import (
     CHANNEL,
@@ -24,7 +25,6 @@ from tests.contract.steps import (
     RETRY,
     RUN_LEASE_MS,
     WITHHELD,
-    FakeClock,
     cancel,
     claim,
     claim_all,

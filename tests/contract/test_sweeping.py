@@ -6,6 +6,7 @@ from outbox.lifecycle import ACTIVE, TERMINAL, Status
 from outbox.message import Message
 from outbox.store.records import MessageFilter
 from outbox.store.sqlstore import SQLStore
+from outbox.testing import FakeClock
 from tests.contract.steps import (
     CHANNEL,
     DEAD,
@@ -18,7 +19,6 @@ from tests.contract.steps import (
     RETRY,
     RUN_LEASE_MS,
     SECOND,
-    FakeClock,
     begin,
     begin_again,
     claim,

@@ -9,6 +9,7 @@ from outbox.message import Claim
 from outbox.policy.retry import Verdict
 from outbox.store.records import Settled, Settlement, Taker
 from outbox.store.sqlstore import SQLStore
+from outbox.testing import FakeClock
 from tests.contract.conftest import OpenStore
 from tests.contract.steps import (
     CHANNEL,
@@ -21,7 +22,6 @@ from tests.contract.steps import (
     RUN_LEASE_MS,
     SECOND,
     WITHHELD,
-    FakeClock,
     begin,
     begin_again,
     claim,

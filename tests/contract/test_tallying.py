@@ -11,12 +11,12 @@ from outbox.store.records import Tally
 from outbox.store.sql import Transaction
 from outbox.store.sqlstore import SQLStore
 from outbox.store.tallying import KEPT_MS, LATE_COMMIT_MS, MINUTE_MS
+from outbox.testing import FakeClock
 from tests.contract.steps import (
     DEAD,
     DELIVERED,
     NOW,
     SECOND,
-    FakeClock,
     begin,
     claim,
     enqueue,

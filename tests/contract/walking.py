@@ -9,6 +9,7 @@ from outbox.lifecycle import ACTIVE, DUE, TERMINAL, TRANSITIONS, Event, Status
 from outbox.message import Claim, Message
 from outbox.policy.retry import Verdict
 from outbox.store.sqlstore import SQLStore
+from outbox.testing import FakeClock
 from tests.contract.steps import (
     CHANNEL,
     DEAD,
@@ -20,7 +21,6 @@ from tests.contract.steps import (
     RETRY,
     SECOND,
     WITHHELD,
-    FakeClock,
     cancel,
     claim,
     enqueue,

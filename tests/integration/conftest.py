@@ -8,6 +8,7 @@ from sqlalchemy import Engine, create_engine
 
 from outbox import Outbox
 from outbox.errors import OutboxError
+from outbox.testing import FakeClock
 from tests.contract.conftest import (  # noqa: F401 - an empty outbox, made once and emptied for each test
     outbox_url,
     postgres_outbox,
@@ -15,7 +16,6 @@ from tests.contract.conftest import (  # noqa: F401 - an empty outbox, made once
     sqlite_outbox_url,
     sqlite_template,
 )
-from tests.contract.steps import FakeClock
 
 OpenOutbox = Callable[..., Outbox]
 

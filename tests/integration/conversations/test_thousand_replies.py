@@ -11,7 +11,8 @@ import pytest
 
 from outbox import Attempt, Backoff, Channel, Message, NewMessage, Outbox, RetryLater
 from outbox.lifecycle import Status
-from tests.contract.steps import MINUTE, NOW, SECOND, FakeClock
+from outbox.testing import FakeClock
+from tests.contract.steps import MINUTE, NOW, SECOND
 from tests.integration.conftest import OpenOutbox
 
 CHATS = [f"chat {number}" for number in range(20)]

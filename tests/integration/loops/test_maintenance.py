@@ -11,7 +11,7 @@ from outbox.maintenance import Maintenance, Service
 from outbox.policy.retention import Retention
 from outbox.store.records import Taker
 from outbox.telemetry import Maintained
-from tests.contract.steps import FakeClock
+from outbox.testing import FakeClock
 from tests.integration.conftest import OpenOutbox
 from tests.integration.loops.scene import (
     WAIT_S,

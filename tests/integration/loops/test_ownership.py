@@ -4,7 +4,8 @@ import pytest
 
 from outbox import Backoff, NewMessage, Outbox, RetryLater
 from outbox.relay import Relay
-from tests.contract.steps import NOW, SECOND, FakeClock
+from outbox.testing import FakeClock
+from tests.contract.steps import NOW, SECOND
 from tests.integration.conftest import OpenOutbox
 from tests.integration.loops.scene import (
     WAIT_S,

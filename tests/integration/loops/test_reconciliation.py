@@ -23,7 +23,8 @@ from outbox import (
 from outbox.lifecycle import Status
 from outbox.policy.retry import OnUnknown
 from outbox.store.records import Taker
-from tests.contract.steps import MINUTE, FakeClock
+from outbox.testing import FakeClock
+from tests.contract.steps import MINUTE
 from tests.integration.conftest import OpenOutbox
 from tests.integration.loops.scene import (
     AsyncChat,

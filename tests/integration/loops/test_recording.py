@@ -19,7 +19,7 @@ from outbox.message import Claim
 from outbox.recording import Recorder
 from outbox.store import sqlite
 from outbox.telemetry import AttemptFinished, Event, LeaseLost, SettleDelayed
-from tests.contract.steps import FakeClock
+from outbox.testing import FakeClock
 from tests.integration.conftest import OpenOutbox
 from tests.integration.loops.proxy import proxy
 from tests.integration.loops.scene import (

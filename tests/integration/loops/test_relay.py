@@ -11,7 +11,7 @@ from outbox.errors import BrokerUnavailable
 from outbox.message import Claim
 from outbox.relay import Batch, Relay, batches
 from outbox.telemetry import BrokerFailed, RelayIdled, RelayPassed
-from tests.contract.steps import FakeClock
+from outbox.testing import FakeClock
 from tests.integration.conftest import OpenOutbox
 from tests.integration.loops.scene import (
     Capture,

@@ -4,7 +4,7 @@ import pytest
 
 from outbox import PermanentFailure
 from outbox.policy.retention import HOUR_MS, Retention
-from tests.contract.steps import FakeClock
+from outbox.testing import FakeClock
 from tests.integration.conftest import OpenOutbox
 from tests.integration.loops.scene import Chat, Row, deliver, enqueue_many, raising
 
