@@ -4,6 +4,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
+from inspect import isfunction
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ class Applications:
 
 
 def load(names: Sequence[str]) -> Applications:
-    """Import each ``module:attribute``: an Outbox, a SQLAlchemy engine or a Celery application.
+    """Import each ``module:attribute``: an Outbox, a SQLAlchemy engine or a Celery application, or a function that makes one.
 
     Raises :class:`~outbox.errors.ConfigurationError` for what cannot be imported or is none of these.
     """
@@ -33,6 +34,8 @@ def load(names: Sequence[str]) -> Applications:
     loaded = Applications()
     for name in names:
         found = _attribute(name)
+        if isfunction(found):
+            found = found()
         if isinstance(found, Outbox):
             loaded = replace(loaded, outbox=found)
         elif isinstance(found, Engine):

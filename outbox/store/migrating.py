@@ -47,8 +47,11 @@ class SchemaState:
             raise SchemaError(f"{table!r} has {have} where {self.wanted} is wanted: run `outbox db upgrade`")
 
 
-def upgrade(store: SQLStore) -> SchemaState:
+def upgrade(store: SQLStore, revision: str | None = None) -> SchemaState:
     """Bring the database to this release's schema, in one transaction; any number of processes may call it at once.
+
+    ``revision`` goes no further than that one, for migration tools that keep their own count; where it was reached before,
+    nothing is done.
 
     Raises :class:`~outbox.errors.SchemaError` when a newer release has been at work.
     """
@@ -60,12 +63,14 @@ def upgrade(store: SQLStore) -> SchemaState:
             return state
         if not state.known:
             state.require_current(store.tables.messages.name)
+        if revision is not None and _has_reached(state, revision):
+            return state
         config = _config()
         config.attributes.update(
             connection=connection, version_table=store.tables.version_table, table_name=store.tables.messages.name
         )
         with _alembic:
-            command.upgrade(config, "head")
+            command.upgrade(config, revision or "head")
         upgraded = _state(store, connection)
         checkpoints.reach("upgrade", "before_commit")
     checkpoints.reach("upgrade", "committed")
@@ -88,6 +93,14 @@ def _state(store: SQLStore, connection: Connection) -> SchemaState:
     context = MigrationContext.configure(connection, opts={"version_table": store.tables.version_table})
     current = context.get_current_revision()
     return SchemaState(current, wanted, known=current is None or _is_known(script, current))
+
+
+def _has_reached(state: SchemaState, revision: str) -> bool:
+    """Whether the database has that revision, or has been through it."""
+    script = ScriptDirectory.from_config(_config())
+    return state.current is not None and any(
+        one.revision == revision for one in script.iterate_revisions(state.current, "base")
+    )
 
 
 def _is_known(script: ScriptDirectory, revision: str) -> bool:
