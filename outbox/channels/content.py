@@ -61,6 +61,18 @@ def read(payload: Any, *, media_allowed: bool = True) -> Content:
     return content
 
 
+def read_with_own(payload: Any, *, own: frozenset[str], shared: frozenset[str]) -> tuple[Content, Mapping[str, Any]]:
+    """The content of a payload, and the fields beside it that are a channel's ``own``; of these ``None`` says nothing.
+
+    ``shared`` are the fields of every chat message that the channel can express. Raises as :func:`read` does.
+    """
+    if not isinstance(payload, Mapping):
+        return read(payload), {}
+    _refuse_unknown(payload, own | shared, "payload")
+    beside = {name: value for name, value in payload.items() if name in own and value is not None}
+    return read({name: value for name, value in payload.items() if name in shared}), beside
+
+
 def _media(item: Any) -> Media:
     if isinstance(item, str):
         return Media(url=item)

@@ -71,7 +71,7 @@ def read(target: str, payload: Any, *, longest: int) -> Letter:
 
     Raises :class:`~outbox.errors.InvalidMessage` for what no mail can express; its text holds no address.
     """
-    said, own = _parts(payload)
+    said, own = content.read_with_own(payload, own=_MAIL_FIELDS, shared=_CHAT_FIELDS)
     try:
         letter = _letter(target, said, own)
     except InvalidMessage:
@@ -80,19 +80,6 @@ def read(target: str, payload: Any, *, longest: int) -> Letter:
         raise InvalidMessage(str(wrong)) from None
     _check(letter, longest)
     return letter
-
-
-def _parts(payload: Any) -> tuple[Content, Mapping[str, Any]]:
-    """What every chat message may hold, and what is mail's own."""
-    if not isinstance(payload, Mapping):
-        return content.read(payload), {}
-    for name in payload:
-        if name not in _MAIL_FIELDS | _CHAT_FIELDS:
-            raise InvalidMessage(
-                f"the payload has the unknown field {name!r}{did_you_mean(str(name), _MAIL_FIELDS | _CHAT_FIELDS)}"
-            )
-    own = {name: value for name, value in payload.items() if name in _MAIL_FIELDS and value is not None}
-    return content.read({name: value for name, value in payload.items() if name in _CHAT_FIELDS}), own
 
 
 def _letter(target: str, said: Content, own: Mapping[str, Any]) -> Letter:
