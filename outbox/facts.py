@@ -13,34 +13,34 @@ from outbox.message import Message
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-_TIMES = frozenset(
+TIMES = frozenset(
     {"queued_at", "next_attempt_at", "expires_at", "last_attempt_at", "delivered_at", "completed_at", "lease_until",
      "started_at", "finished_at", "at", "closed_since", "closed_until"}
 )  # fmt: skip
-_JSON_TEXTS = {"payload_json": "payload", "headers_json": "headers", "receipt_json": "receipt"}
-_CONTENT = frozenset({"payload_json", "headers_json"})
+JSON_TEXTS = {"payload_json": "payload", "headers_json": "headers", "receipt_json": "receipt"}
+CONTENT = frozenset({"payload_json", "headers_json"})
 
 
 def message_facts(message: Message, *, content: bool = False) -> dict[str, Any]:
     """A message; payload and headers only with ``content``."""
     facts: dict[str, Any] = {}
     for name, value in record_facts(message).items():
-        if name not in _JSON_TEXTS:
+        if name not in JSON_TEXTS:
             facts[name] = value
-        elif content or name not in _CONTENT:
-            facts[_JSON_TEXTS[name]] = _as_stored(value)
+        elif content or name not in CONTENT:
+            facts[JSON_TEXTS[name]] = _as_stored(value)
     return facts
 
 
 def record_facts(record: "DataclassInstance") -> dict[str, Any]:
     """A record, field by field."""
     values = {field.name: getattr(record, field.name) for field in fields(record)}
-    return {name: iso(value) if name in _TIMES else value for name, value in values.items()}
+    return {name: iso(value) if name in TIMES else value for name, value in values.items()}
 
 
 def times_of(record: "DataclassInstance") -> dict[str, int | None]:
     """Those fields of a record that are moments, in epoch milliseconds."""
-    return {field.name: getattr(record, field.name) for field in fields(record) if field.name in _TIMES}
+    return {field.name: getattr(record, field.name) for field in fields(record) if field.name in TIMES}
 
 
 def iso(moment_ms: int | None) -> str | None:

@@ -23,6 +23,7 @@ from outbox.cli import (
     relaying,
     status,
     watching,
+    web,
 )
 from outbox.cli.context import Access
 from outbox.cli.environment import variables
@@ -132,6 +133,6 @@ def application(context: click.Context, database: str | None, table: str, channe
 for command in (
     database.db, enqueueing.enqueue, status.status, watching.watch, messages.list_, messages.show, operators.retry,
     operators.cancel, operators.resolve, gates.pause, gates.resume, relaying.relay, pruning.prune, importing.import_legacy,
-    doctor.doctor,
+    doctor.doctor, web.web, web.web_user,
 ):  # fmt: skip
     application.add_command(command)
