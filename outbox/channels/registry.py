@@ -13,9 +13,11 @@ from outbox.errors import ConfigurationError, UnknownChannel, did_you_mean
 ENTRY_POINT_GROUP = "outbox.channels"
 
 _BUILT_IN = {
+    "apprise": ("outbox.channels.apprise", "Apprise", "apprise"),
     "celery": ("outbox.integrations.celery.channel", "CeleryTasks", "celery"),
     "console": ("outbox.channels.console", "Console", None),
     "discord": ("outbox.channels.discord", "Discord", "chat"),
+    "email": ("outbox.channels.email", "Email", "email"),
     "matrix": ("outbox.channels.matrix", "Matrix", "chat"),
     "slack": ("outbox.channels.slack", "Slack", "chat"),
     "telegram": ("outbox.channels.telegram", "Telegram", "chat"),

@@ -108,9 +108,10 @@ def test_a_wrong_table_is_named_with_its_file(toml: str, said: str) -> None:
 
 
 def test_the_example_file_is_a_working_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("WEBHOOK_SECRET", "BILLING_SECRET", "BILLING_SECRET_OLD", "MATRIX_TOKEN"):
+    for name in ("WEBHOOK_SECRET", "BILLING_SECRET", "BILLING_SECRET_OLD", "MATRIX_TOKEN", "SMTP_USERNAME", "SMTP_PASSWORD"):
         monkeypatch.setenv(name, SECRET)
+    monkeypatch.setenv("OPS_APPRISE_URL", "ntfys://ntfy.example.com/ops")
 
     channels = load_channels(load_settings(channels=PROJECT / "channels.example.toml"))
 
-    assert [channel.name for channel in channels] == ["console", "webhook", "billing", "matrix"]
+    assert [channel.name for channel in channels] == ["console", "webhook", "billing", "matrix", "email", "apprise"]
