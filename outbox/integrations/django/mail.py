@@ -49,19 +49,14 @@ class MailChannel(Channel):
         self._backend = backend
 
     def send_final(self, message: Message, attempt: Attempt) -> None:
-        """Send it. The backend's connection is made first: what fails there has sent nothing."""
+        """Send it over a connection of its own."""
         mail = mail_messages.load(message.payload)
         with fresh_connections():
             connection = get_connection(self._backend, fail_silently=False)
             if getattr(connection, "timeout", 0) is None:
                 connection.timeout = self.timeout  # a server that falls silent would hold the worker for ever
             try:
-                connection.open()
-            except smtplib.SMTPException as error:
-                raise _told(error) from error
-            except OSError as error:
-                raise RetryLater(f"the mail server cannot be reached: {error}") from error
-            try:
+                _open(connection)
                 _send(connection, mail)
             finally:
                 _close(connection)
@@ -70,6 +65,18 @@ class MailChannel(Channel):
 def _row(mail: EmailMessage) -> NewMessage:
     mail.message()  # what cannot be composed is the caller's to know
     return NewMessage(channel=CHANNEL, target=str(mail.recipients()[0]), payload=mail_messages.dump(mail))
+
+
+def _open(connection: Any) -> None:
+    """What fails here has sent nothing."""
+    try:
+        connection.open()
+    except (smtplib.SMTPAuthenticationError, smtplib.SMTPNotSupportedError) as error:
+        raise NotReady(f"the mail server does not let us in: {error}") from error
+    except smtplib.SMTPResponseException as error:
+        raise RetryLater(f"the mail server is closed: {_answer(error.smtp_code, error.smtp_error)}") from error
+    except OSError as error:
+        raise RetryLater(f"the mail server cannot be reached: {error}") from error
 
 
 def _send(connection: Any, mail: EmailMessage) -> None:
@@ -93,8 +100,6 @@ def _close(connection: Any) -> None:
 def _told(error: smtplib.SMTPException) -> DeliverySignal:
     """What a mail server's answer means (RFC 5321 §4.2.1): 4yz is transient, 5yz is permanent. Addresses stay out of it."""
     match error:
-        case smtplib.SMTPAuthenticationError():
-            return NotReady(f"the mail server refused the login: {_answer(error.smtp_code, error.smtp_error)}")
         case smtplib.SMTPRecipientsRefused():
             answers = list(error.recipients.values())
             permanent = all(code >= 500 for code, _text in answers)

@@ -7,7 +7,7 @@ from email.mime.base import MIMEBase
 from email.utils import formatdate
 from typing import Any
 
-from django.core.mail import DNS_NAME, EmailMessage, EmailMultiAlternatives, make_msgid
+from django.core.mail import DNS_NAME, EmailAlternative, EmailAttachment, EmailMessage, EmailMultiAlternatives, make_msgid
 from django.utils.functional import Promise
 
 from outbox.errors import InvalidMessage
@@ -40,6 +40,8 @@ def load(payload: dict[str, Any]) -> EmailMessage:
     for name, value in payload["attributes"].items():
         setattr(mail, name, value)
     mail.attachments = [_load_attachment(attachment) for attachment in mail.attachments]
+    if isinstance(mail, EmailMultiAlternatives):
+        mail.alternatives = [EmailAlternative(*alternative) for alternative in mail.alternatives]
     return mail
 
 
@@ -65,7 +67,7 @@ def _dump_attachment(attachment: Any) -> dict[str, Any]:
 
 def _load_attachment(stored: dict[str, Any]) -> Any:
     if "file" in stored:
-        return tuple(stored["file"])
+        return EmailAttachment(*stored["file"])
     parsed = email.message_from_bytes(stored["mime"])
     part = MIMEBase(parsed.get_content_maintype(), parsed.get_content_subtype())
     for name in part.keys():  # noqa: SIM118 - a message is no mapping: it iterates over nothing else
