@@ -1,5 +1,6 @@
 """The ``celery`` channel: publishes the application's tasks. Delivered means that the broker has accepted the task."""
 
+import threading
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -49,6 +50,7 @@ class CeleryTasks(Channel):
         super().__init__(name, **policy)
         self._app = app
         self._publisher: Publisher | None = None
+        self._lock = threading.Lock()
 
     def bind(self, app: Celery) -> None:
         """Publish through ``app``, unless an application was given before."""
@@ -64,6 +66,8 @@ class CeleryTasks(Channel):
 
     def inherited(self, task: str) -> Mapping[str, Any]:
         """The task's own expiry, and what a task that runs in a worker passes on to those that it calls."""
+        if self._app is None:
+            return {}
         app = self._application()
         own = app.tasks.get(task)
         options: dict[str, Any] = {} if own is None or own.expires is None else {"expires": own.expires}
@@ -107,13 +111,20 @@ class CeleryTasks(Channel):
             self._app = _found(self._app)
         return self._app
 
+    def _publisher_over(self, app: Celery) -> Publisher:
+        """One for all of the process's sends, which begin in several threads."""
+        with self._lock:
+            if self._publisher is None:
+                self._publisher = Publisher(app, confirmed=True)
+            return self._publisher
+
     def _publish(self, app: Celery, call: TaskCall, message: Message) -> None:
         if sizes := call.options.get(CHORD_SIZES):
             try:
                 announce_chords(app, sizes)
             except Exception as error:  # every backend has its own
                 raise RetryLater(f"the result backend, which the chord needs, failed: {error}") from error
-        publisher = self._publisher = self._publisher or Publisher(app, confirmed=True)
+        publisher = self._publisher_over(app)
         begun = False
         try:
             with publisher.connected() as producer:
