@@ -15,6 +15,10 @@ from outbox.telemetry import Maintained
 
 _log = logging.getLogger("outbox.celery")
 
+_LOOK_AGAIN_S = 0.5
+"""Celery hears a pool process end by a pipe, which closes a moment before the process can be asked how; having come too early,
+it looks again only after five seconds."""
+
 
 class Lifetime:
     """The worker's wish to stop, in memory that the pool's processes share because they are forked from it."""
@@ -49,6 +53,9 @@ def _step(lifetime: Lifetime) -> type[bootsteps.StartStopStep]:
         def __init__(self, worker: Any, **options: Any) -> None:
             super().__init__(worker, **options)
             lifetime.begin()
+
+        def register_with_event_loop(self, worker: Any, hub: Any) -> None:
+            hub.call_repeatedly(_LOOK_AGAIN_S, worker.pool.maintain_pool)
 
         def close(self, _worker: Any) -> None:
             lifetime.end()

@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import Any
 
 from celery import Celery
+from celery.concurrency.asynpool import AsynPool
 
 from outbox import Attempt, Channel, Message, Outbox, OutcomeUnknown, PermanentFailure, RetryLater, delivery
 from outbox.integrations.celery import Installation, install
@@ -46,6 +47,8 @@ class Settings:
     budget_s: float = 60.0
     horizon_ms: int | None = None
     lease_margin_s: float | None = None
+    deaf: bool = False
+    """Whether the worker does not hear its pool's processes end, as happens when it comes a moment too early."""
     conf: dict[str, Any] = field(default_factory=dict)
 
     def to_environment(self) -> dict[str, str]:
@@ -105,6 +108,12 @@ def shorter_clocks(settings: Settings) -> list[tuple[ModuleType, str, float]]:
         constants.append((delivery, "LEASE_MARGIN_S", settings.lease_margin_s))
         constants.append((retry, "SHORTEST_RESCUE_DELAY_MS", 0))
     return constants
+
+
+def become_deaf() -> None:
+    """Whoever wants to know of a pool process's end in this worker has to look."""
+    AsynPool._event_process_exit = lambda pool, hub, proc: pool._untrack_child_process(proc, hub)
+    AsynPool.timers = {}  # nor does Celery look every five seconds
 
 
 def create(settings: Settings, **install_options: Any) -> Application:

@@ -57,6 +57,19 @@ def test_what_a_dead_pool_process_held_is_brought_back_at_once_by_its_parent(
     assert worker.is_running()
 
 
+def test_a_pool_process_whose_end_its_node_did_not_hear_is_found_all_the_same(
+    make_stack: MakeStack, sqlite_url: str, redis_url: str
+) -> None:
+    stack = make_stack(sqlite_url, redis_url, horizon_ms=LONG_MS, deaf=True)
+    stack.worker(concurrency=1)
+    ids = stack.enqueue("patient", payload={"die": "kill"})
+
+    stack.relay_until(delivered=1)
+
+    [record] = stack.outbox.attempts(ids[0])
+    assert record.error == "the worker process died during the send"
+
+
 def test_what_a_terminated_task_held_is_brought_back_at_once(
     make_stack: MakeStack, tmp_path: Path, sqlite_url: str, redis_url: str
 ) -> None:
