@@ -13,6 +13,7 @@ from tests.crash.fleet import Fleet
 from tests.integration.celery.nodes import Nursery
 
 RESULT = "crash"
+RECOVERY = "recovery"
 REPORT = "OUTBOX_CRASH_REPORT"
 """Where the JSON goes, if anywhere."""
 
@@ -58,10 +59,15 @@ def make_fleet(
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Tell of every cell that ran, in whatever process it did."""
     reports = [report for outcome in ("passed", "failed") for report in terminalreporter.getreports(outcome)]
-    lines = [value for report in reports for name, value in report.user_properties if name == RESULT]
-    if not lines:
-        return
-    terminalreporter.section("crash matrix")
-    terminalreporter.write_line(reporting.table(lines))
+    told = {
+        title: [value for report in reports for name, value in report.user_properties if name == title]
+        for title in (RESULT, RECOVERY)
+    }
+    for title, results in told.items():
+        if results:
+            terminalreporter.section(title)
+            terminalreporter.write_line(reporting.table(results))
+    if told[RESULT]:
+        terminalreporter.write_line(reporting.sums(told[RESULT]))
     if target := os.environ.get(REPORT):
-        Path(target).write_text(json.dumps(lines, indent=1) + "\n", encoding="utf-8")
+        Path(target).write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")

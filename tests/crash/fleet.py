@@ -63,6 +63,17 @@ class Fleet:
         for node in self.nodes:
             node.revive()
 
+    def another_relay(self, pool: str) -> Node:
+        """Start a second node that relays and maintains."""
+        node = self._worker("relay-2", pool, "outbox.relay", 2)
+        self.nodes.append(node)
+        return node.await_ready()
+
+    def dismiss(self, node: Node) -> None:
+        """End a node for good."""
+        self.nodes.remove(node)
+        node.close()
+
     @contextmanager
     def without(self, node: Node) -> Iterator[None]:
         """Kill a node, and let nobody start it again while the block runs."""
