@@ -4,13 +4,17 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from configparser import ConfigParser
 from email import message_from_bytes
 from email.message import Message
 from pathlib import Path
 
 import pytest
 
+import outbox
+
 ROOT = Path(__file__).parents[2]
+HEAVY = ("outbox", "sqlalchemy", "alembic")
 OPTIONAL = ("aiohttp", "celery", "click", "django", "flask", "flower", "kombu", "psycopg", "pydantic", "redis", "rich")
 
 
@@ -72,8 +76,29 @@ def test_the_source_distribution_can_run_its_own_tests(distributions: Path) -> N
     assert {"Makefile", "requirements.lock", "tests/conftest.py", "outbox/__init__.py"} <= inside
 
 
+def test_pytest_finds_the_fixtures_and_who_does_not_ask_for_them_imports_nothing_for_them(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/entry_points.txt"))
+        points = ConfigParser()
+        points.read_string(archive.read(name).decode())
+    ((_name, module),) = points.items("pytest11")
+    code = f"import sys, {module}; print(*sorted(name for name in sys.modules if name.split('.')[0] in {HEAVY!r}))"
+    printed = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert printed.split() == ["outbox", module]
+
+
+def test_every_public_name_is_found_although_it_is_imported_only_when_it_is_asked_for() -> None:
+    code = "import outbox; print(*(getattr(outbox, name).__name__ for name in dir(outbox) if name in outbox.__all__))"
+    printed = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert printed.split() == sorted(outbox.__all__)
+
+
+def test_a_name_that_is_not_public_is_an_attribute_error() -> None:
+    assert not hasattr(outbox, "Ouxtbox")
+
+
 def test_an_application_that_only_enqueues_imports_no_optional_dependency() -> None:
-    code = f"import sys, outbox; print(*sorted(set({OPTIONAL!r}) & set(sys.modules)))"
+    code = f"import sys; from outbox import Outbox; print(*sorted(set({OPTIONAL!r}) & set(sys.modules)))"
     printed = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
     assert printed.split() == []
 

@@ -1,0 +1,73 @@
+"""The fixtures as a project's own tests use them, in a pytest of their own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+TESTS = '''
+"""What a shop would write."""
+
+import threading
+
+from sqlalchemy.orm import Session
+
+from outbox import RetryLater
+from outbox.testing import assert_enqueued, run_until_quiet
+
+
+def test_an_order_is_told(outbox_in_memory, outbox_engine, outbox_recorder, outbox_clock):
+    with Session(outbox_engine) as session, session.begin():
+        outbox_in_memory.enqueue(session, "recorder", target="42", payload={"text": "On its way"})
+
+    assert_enqueued(outbox_in_memory, "recorder", target="42", payload={"text": "On its way"})
+    outbox_recorder.recording.answer(RetryLater("busy"))
+    assert run_until_quiet(outbox_in_memory, outbox_clock) == {"delivered": 1}
+    assert [attempt.number for attempt in outbox_recorder.recording.attempts] == [1, 2]
+
+
+def test_nothing_is_left_of_another_test(outbox_in_memory):
+    assert outbox_in_memory.list() == []
+
+
+def test_a_wrong_expectation_is_told(outbox_in_memory, outbox_engine):
+    with Session(outbox_engine) as session, session.begin():
+        outbox_in_memory.enqueue(session, "recorder", payload={"text": "On the way"})
+
+    assert_enqueued(outbox_in_memory, "recorder", payload={"text": "On its way"})
+'''
+
+
+def run_pytest(directory: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-p",
+        "outbox.pytest_plugin",
+        "-W",
+        "error",
+        "-p",
+        "no:cacheprovider",
+        *arguments,
+    ]
+    environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # also where the plugin is installed
+    return subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True, timeout=100, check=False)
+
+
+def test_a_project_tests_its_messages_with_the_fixtures(tmp_path: Path) -> None:
+    (tmp_path / "test_shop.py").write_text(TESTS)
+
+    done = run_pytest(tmp_path, "-q", "--no-header")
+
+    assert "1 failed, 2 passed" in done.stdout, done.stdout + done.stderr
+    assert "- {'text': 'On its way'}" in done.stdout
+    assert "+ {'text': 'On the way'}" in done.stdout
+    assert "outbox/testing/asserting.py" not in done.stdout, "the failure is shown in the test, not in the kit"
+
+
+def test_the_fixtures_say_what_they_are(tmp_path: Path) -> None:
+    shown = run_pytest(tmp_path, "--fixtures", "-q").stdout
+
+    for fixture in ("outbox_clock", "outbox_engine", "outbox_recorder", "outbox_in_memory"):
+        assert fixture in shown
