@@ -69,6 +69,10 @@ test-integration: $(STAMP)  ## Real brokers, databases and Celery workers
 test-crash: $(STAMP)  ## Processes killed at every point (long)
 	$(PYTEST) -m crash $(ARGS)
 
+.PHONY: bench
+bench: $(STAMP)  ## Measure beside bare Celery, bare clients and empty tables (ARGS=--quick for a look)
+	$(BIN)/python -m benchmarks $(ARGS)
+
 # One Python of every minor version that is new enough, from PATH and from pyenv.
 PYTHONS ?= $(shell for candidate in python3 python3.{11,12,13,14,15} $${PYENV_ROOT:-$$HOME/.pyenv}/versions/*/bin/python; do \
 	"$$candidate" -c 'import sys; v = sys.version_info; v >= (3, 11) and print(v.minor, sys.executable)' 2>/dev/null || true; \

@@ -26,6 +26,8 @@ SETTINGS = {
     "timezone": "Asia/Kolkata",  # whoever forgets a time zone shall notice
 }
 
+DURABLE = {**SETTINGS, **dict.fromkeys(("autovacuum", "fsync", "full_page_writes", "synchronous_commit"), "on")}
+
 INITIALISE_AND_RUN = """
 test -e data/PG_VERSION ||
     "$0/initdb" -D data -U postgres --auth=trust --encoding=utf8 --locale=C --no-sync || exit
@@ -69,14 +71,20 @@ class PostgresServer:
 class OwnPostgresServer(PostgresServer):
     """A server of our own on a loopback port, which tests may also stop, kill and freeze through ``process``."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, durable: bool = False) -> None:
+        """``durable`` commits survive a power cut, as they must in production."""
         directory = new_directory("postgres")
         user = _give_away(directory) if os.geteuid() == 0 else None
         port = free_port()
         url = f"postgresql+psycopg://postgres@127.0.0.1:{port}/postgres"
         super().__init__(url)
 
-        settings = {**SETTINGS, "listen_addresses": "127.0.0.1", "port": str(port), "unix_socket_directories": ""}
+        settings = {
+            **(DURABLE if durable else SETTINGS),
+            "listen_addresses": "127.0.0.1",
+            "port": str(port),
+            "unix_socket_directories": "",
+        }
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         binaries = _copy_of_wheel(directory) if user else _wheel()
         self.process = KeptServer(
@@ -100,9 +108,9 @@ def running() -> Iterator[PostgresServer]:
 
 
 @contextmanager
-def running_own() -> Iterator[OwnPostgresServer]:
+def running_own(*, durable: bool = False) -> Iterator[OwnPostgresServer]:
     """A server of our own that runs as long as the block does."""
-    server = OwnPostgresServer()
+    server = OwnPostgresServer(durable=durable)
     server.process.start()
     try:
         yield server

@@ -1,0 +1,1 @@
+"""The Celery applications that are measured; they differ in nothing but what is measured."""

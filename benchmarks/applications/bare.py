@@ -1,0 +1,37 @@
+"""An application without an outbox: its tasks do the same, as Celery alone does it."""
+
+import os
+import time
+
+from celery import Celery
+
+from benchmarks.applications.settings import BROKER, CELERY, COUNTER, STARTS, broker, client
+
+QUEUE = "bare"
+TICKING = "BENCH_TICKING"
+"""Whether beat has something to send as often as ours has."""
+
+
+def create(broker_url: str) -> Celery:
+    app = Celery("bare", broker=broker_url, set_as_current=False)
+    app.conf.update(CELERY, task_default_queue=QUEUE)
+
+    @app.task(name="bare.count", shared=False)  # type: ignore[untyped-decorator]
+    def count() -> None:
+        client().incr(COUNTER)
+
+    @app.task(name="bare.timed", shared=False)  # type: ignore[untyped-decorator]
+    def timed(message_id: str) -> None:
+        client().rpush(STARTS, f"{message_id} {time.time()}")
+
+    @app.task(name="bare.tick", shared=False)  # type: ignore[untyped-decorator]
+    def tick() -> None:
+        """What a periodic task costs that does nothing."""
+
+    if TICKING in os.environ:
+        app.conf.beat_schedule = {f"every-{s:g}-s": {"task": "bare.tick", "schedule": s} for s in (1.0, 5.0)}
+    return app
+
+
+if BROKER in os.environ:
+    app = create(broker())

@@ -1,0 +1,64 @@
+"""An application with an outbox; its channel does one INCR a message."""
+
+import os
+import time
+
+from celery import Celery
+
+from benchmarks.applications.settings import (
+    BATCH_SIZE,
+    CELERY,
+    CONCURRENCY,
+    COUNTER,
+    DATABASE,
+    NAP_S,
+    ORDERED,
+    STARTS,
+    broker,
+    client,
+)
+from outbox import Attempt, Channel, Message, Outbox
+from outbox.integrations.celery import Installation, install
+
+CHANNEL = "count"
+TIMED = "timed"
+
+
+class Counting(Channel):
+    """Sends by counting, after a nap where one is wanted."""
+
+    name = CHANNEL
+    target_required = False
+    target_breaker = None
+    max_in_flight = 100_000
+
+    def send_final(self, message: Message, attempt: Attempt) -> None:
+        if nap_s := float(os.environ.get(NAP_S, "0")):
+            time.sleep(nap_s)
+        client().incr(COUNTER)
+
+
+class Timed(Channel):
+    """Notes when the send began."""
+
+    name = TIMED
+    target_required = False
+
+    def send_final(self, message: Message, attempt: Attempt) -> None:
+        client().rpush(STARTS, f"{message.id} {time.time()}")
+
+
+def create(database: str, broker_url: str) -> tuple[Celery, Outbox, Installation]:
+    """The application, as a worker and as the process that enqueues have it."""
+    app = Celery("bench", broker=broker_url, set_as_current=False)
+    app.conf.update(CELERY)
+    batch_size = int(os.environ.get(BATCH_SIZE, "100"))
+    ordered = bool(os.environ.get(ORDERED))
+    concurrency = min(batch_size, int(os.environ.get(CONCURRENCY, "50")))
+    counting = Counting(batch_size=batch_size, ordered=ordered, concurrency=concurrency)
+    outbox = Outbox(database, channels=[counting, Timed()])
+    return app, outbox, install(app, outbox)
+
+
+if DATABASE in os.environ:
+    app, outbox, installation = create(os.environ[DATABASE], broker())

@@ -1,0 +1,37 @@
+"""What the measured applications are told, and what they have in common."""
+
+import os
+from functools import cache
+from typing import Any
+
+import redis
+
+DATABASE = "BENCH_DATABASE"
+BROKER = "BENCH_BROKER"
+BATCH_SIZE = "BENCH_BATCH_SIZE"
+CONCURRENCY = "BENCH_CONCURRENCY"
+ORDERED = "BENCH_ORDERED"
+NAP_S = "BENCH_NAP_S"
+
+COUNTER = "bench:sent"
+STARTS = "bench:starts"
+"""A list of ``id moment``: when each send began, by the clock of the host."""
+
+CELERY: dict[str, Any] = {
+    "worker_prefetch_multiplier": 4,
+    "task_ignore_result": True,
+    "broker_connection_retry_on_startup": True,
+    "worker_send_task_events": False,
+    "broker_transport_options": {"visibility_timeout": 3600},
+}
+"""Alike for all."""
+
+
+def broker() -> str:
+    return os.environ[BROKER]
+
+
+@cache
+def client() -> "redis.Redis":
+    """One connection pool a process, made after the fork."""
+    return redis.Redis.from_url(broker())

@@ -1,0 +1,121 @@
+"""E: what a message costs in the transaction of a request, against a task that is published after it."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from celery import Celery
+from sqlalchemy import Engine, create_engine, text
+
+from benchmarks.applications import bare, ours
+from benchmarks.lab import Lab
+from benchmarks.measuring import Figures, Target, in_turns, percentile
+from outbox import NewMessage, Outbox
+from outbox.store.schema import Tables
+
+BUSINESS = text("insert into orders (note) values ('ordered')")
+
+
+def in_a_request(lab: Lab) -> Iterator[Figures]:
+    """E.p50, E.p99: the call itself; E.request: the whole request, its commit included."""
+    requests = lab.sized(1_000, 200)
+    outbox, engine = _application(lab)
+    app = bare.create(lab.broker())
+    costs: dict[str, list[list[Cost]]] = {"ours": [], "theirs": []}
+
+    def measured(name: str, request: Callable[[], Cost]) -> float:
+        costs[name].append([request() for _ in range(requests)])
+        return 0.0
+
+    contenders = {
+        "ours": lambda: measured("ours", lambda: _with_message(engine, outbox)),
+        "theirs": lambda: measured("theirs", lambda: _with_task(engine, app)),
+    }
+    in_turns(lab.rounds, contenders, lab.told)
+    outbox.close()
+
+    def percentiles(name: str, percent: int, part: Callable[[Cost], float]) -> list[float]:
+        return [percentile([part(cost) * 1000 for cost in costs_of_round], percent) for costs_of_round in costs[name]]
+
+    for percent, most in ((50, 0.25), (99, 0.5)):
+        ours, theirs = (percentiles(name, percent, lambda cost: cost.call_s) for name in ("ours", "theirs"))
+        what = f"p{percent} of enqueue() in a request's transaction on SQLite, against .delay() after it"
+        yield Figures(f"E.p{percent}", what, "ms", ours, theirs, Target(at_most=most))
+    ours, theirs = (percentiles(name, 50, lambda cost: cost.request_s) for name in ("ours", "theirs"))
+    what = "p50 of the whole request: one business row and one message, against one row and .delay()"
+    yield Figures("E.request", what, "ms", ours, theirs, Target(at_most=1))
+
+
+def in_bulk(lab: Lab) -> Iterator[Figures]:
+    """E.bulk: `enqueue_many` against the same rows by the driver's bare `executemany`."""
+    count = lab.sized(10_000, 2_000)
+    outbox, engine = _application(lab)
+    contenders = {
+        "ours": lambda: count / _timed(lambda: _many(engine, outbox, count)),
+        "theirs": lambda: count / _timed(lambda: _bare_many(engine, outbox.store.tables, count)),
+    }
+    rates = in_turns(lab.rounds, contenders, lab.told)
+    outbox.close()
+    what = f"enqueue_many of {count:,} on SQLite, against executemany of the same rows"
+    yield Figures("E.bulk", what, "/s", rates["ours"], rates["theirs"], Target(at_least=0.5))
+
+
+def _application(lab: Lab) -> tuple[Outbox, Engine]:
+    """An outbox on the application's own engine, as a request has it."""
+    engine = create_engine(lab.database("sqlite"))
+    _, outbox, _ = ours.create(str(engine.url), lab.broker())
+    outbox.upgrade_schema()
+    with engine.begin() as connection:
+        connection.execute(text("create table orders (id integer primary key, note text)"))
+    return outbox, engine
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    call_s: float
+    request_s: float
+
+
+def _with_message(engine: Engine, outbox: Outbox) -> Cost:
+    began = time.perf_counter()
+    with engine.begin() as connection:
+        connection.execute(BUSINESS)
+        called = time.perf_counter()
+        outbox.enqueue(connection, ours.CHANNEL, payload={"text": "On its way"})
+        returned = time.perf_counter()
+    return Cost(returned - called, time.perf_counter() - began)
+
+
+def _with_task(engine: Engine, app: Celery) -> Cost:
+    began = time.perf_counter()
+    with engine.begin() as connection:
+        connection.execute(BUSINESS)
+    called = time.perf_counter()
+    app.tasks["bare.timed"].delay("On its way")
+    returned = time.perf_counter()
+    return Cost(returned - called, returned - began)
+
+
+def _many(engine: Engine, outbox: Outbox, count: int) -> None:
+    with engine.begin() as connection:
+        outbox.enqueue_many(connection, [NewMessage(channel=ours.CHANNEL, payload={"text": "On its way"})] * count)
+
+
+def _bare_many(engine: Engine, tables: Tables, count: int) -> None:
+    """The columns that `enqueue_many` writes, all of them, with values that are ready."""
+    now_ms = round(time.time() * 1000)
+    columns = {
+        "channel": ours.CHANNEL, "account_id": "", "target": "", "payload": '{"text":"On its way"}', "status": "queued",
+        "priority": 0, "queued_at": now_ms, "next_attempt_at": now_ms, "attempt_count": 0, "lease": 0,
+    }  # fmt: skip
+    names = ["id", *columns]
+    statement = f"insert into {tables.messages.name} ({', '.join(names)}) values ({', '.join('?' * len(names))})"
+    rows = [(f"{now_ms}-{number:024d}", *columns.values()) for number in range(count)]
+    with engine.begin() as connection:
+        connection.exec_driver_sql(statement, rows)
+
+
+def _timed(work: Callable[[], None]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
