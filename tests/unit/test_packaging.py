@@ -15,7 +15,10 @@ import outbox
 
 ROOT = Path(__file__).parents[2]
 HEAVY = ("outbox", "sqlalchemy", "alembic")
-OPTIONAL = ("aiohttp", "celery", "click", "django", "flask", "flower", "kombu", "psycopg", "pydantic", "redis", "rich")
+OPTIONAL = (
+    "aiohttp", "celery", "click", "django", "flask", "flower", "kombu", "opentelemetry", "prometheus_client", "psycopg", "pydantic",
+    "redis", "rich",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
