@@ -33,6 +33,13 @@ class Pool(StrEnum):
     THREADS = "threads"
 
 
+class LogFormat(StrEnum):
+    """What a line of the log is: a text for people, or a JSON object for programs."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
 class LogLevel(StrEnum):
     """The least severe thing that a process logs."""
 
@@ -77,6 +84,7 @@ class Settings(BaseSettings):
     """Delivery tasks that one node runs at once."""
     pool: Annotated[Pool, BeforeValidator(str.lower)] = Pool.PREFORK
     log_level: Annotated[LogLevel, BeforeValidator(str.upper)] = LogLevel.INFO
+    log_format: Annotated[LogFormat, BeforeValidator(str.lower)] = LogFormat.TEXT
     shutdown_grace_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 20.0
     """How long sends under way may take to end when the service stops."""
 
@@ -97,6 +105,11 @@ class Settings(BaseSettings):
     flower_user: Annotated[str, Field(min_length=1, pattern=r"^[^:]+$")] = "outbox"
     flower_password: SecretStr | None = None
     """Default: generated once and kept in the data directory."""
+
+    metrics: bool = True
+    """Whether the worker nodes count what they do, and the supervisor starts the exporter that serves it to Prometheus."""
+    metrics_port: Annotated[int, Field(ge=1, le=65535)] = 9745
+    """Of the exporter, on the loopback interface."""
 
     def environment(self) -> dict[str, str]:
         """These settings as environment variables, for a process that shall have the same."""

@@ -136,7 +136,8 @@ def log_event(event: Event) -> None:
     if level is not logging.NOTSET and _log.isEnabledFor(level):
         fields = {name: value for name, value in asdict(event).items() if value is not None}
         text = " ".join(f"{name}={escaped(value)}" for name, value in fields.items())
-        _log.log(level, "%s %s", type(event).__name__, text, extra={"outbox": fields})
+        name = type(event).__name__
+        _log.log(level, "%s %s", name, text, extra={"outbox": {"event": name, **fields}})
 
 
 class Telemetry:

@@ -42,6 +42,8 @@ def _run(supervisor: Supervisor, settings: Settings) -> int:
                 f"Flower is at http://127.0.0.1:{settings.flower_port}"
                 f" (user {settings.flower_user}, password {flower_password(settings)})"
             )
+        if settings.metrics:
+            _say(f"metrics are at http://127.0.0.1:{settings.metrics_port}/metrics")
         _say("running; Ctrl-C stops it")
         supervisor.wait()
         _say(f"stopping; sends under way get {settings.shutdown_grace_s:g} s, Ctrl-C again ends them now")
@@ -76,6 +78,8 @@ def _parser() -> argparse.ArgumentParser:
     option("--shutdown-grace-s", "seconds that sends under way get when the service stops", type=float, metavar="S")
     option("--flower-port", "port of Flower, on the loopback interface", type=int, metavar="PORT")
     parser.add_argument("--no-flower", dest="flower", action="store_false", default=None, help="run without Flower")
+    option("--metrics-port", "port of the metrics for Prometheus, on the loopback interface", type=int, metavar="PORT")
+    parser.add_argument("--no-metrics", dest="metrics", action="store_false", default=None, help="run without metrics")
     option("--data-dir", "directory of the default database, the embedded broker, schedule and logs", metavar="DIR")
     option("--log-level", "the least severe thing that is logged", metavar="LEVEL")
     parser.add_argument("--console", action="store_true", help="log to this terminal instead of files in DIR/log")

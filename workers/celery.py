@@ -14,13 +14,15 @@ from celery import Celery
 from kombu import Queue
 
 from config.channels import load_channels
-from config.settings import LogLevel, Settings, load_settings
+from config.settings import LogFormat, LogLevel, Settings, load_settings
 from outbox import Outbox
 from outbox.errors import ConfigurationError
 from outbox.integrations.celery import install
-from outbox.integrations.celery.names import RELAY_QUEUE
+from outbox.integrations.celery.names import MAINTAIN_TASK, RELAY_QUEUE, RELAY_TASK
 from outbox.policy.retention import Retention
+from workers import logs
 from workers.broker import require_broker
+from workers.metrics import count_in_workers
 
 CHATTY_LOGGERS: Final = ("celery.app.trace", "celery.beat", "celery.worker.strategy")
 """Celery's lines for each task, every second even when idle; the outbox logs its attempts itself."""
@@ -53,19 +55,27 @@ def create_app(settings: Settings, broker_url: str) -> Celery:
         task_default_queue=RELAY_QUEUE,
         task_queues=[Queue(RELAY_QUEUE, routing_key=RELAY_QUEUE)],
         worker_prefetch_multiplier=1,
+        worker_send_task_events=settings.flower,  # it would ask for them, but miss what ran before
         worker_cancel_long_running_tasks_on_connection_loss=False,  # a send under way needs no broker
         broker_connection_retry_on_startup=True,
         broker_transport_options=_transport_options(broker_url),
         beat_schedule_filename=str(settings.data_dir / "celerybeat-schedule"),
         beat_enable_remote_control=True,
     )
+    outbox = open_outbox(settings)
     install(
         app,
-        open_outbox(settings),
+        outbox,
         relay_interval_s=settings.relay_interval_s,
         maintain_interval_s=settings.maintain_interval_s,
         durable_tasks=False,  # the application's tasks are the application's own: here nobody knows where they go
     )
+    for tick in (RELAY_TASK, MAINTAIN_TASK):
+        app.tasks[tick].send_events = False  # a hundred thousand a day would push every delivery out of Flower's list
+    if settings.metrics:
+        count_in_workers(outbox, settings)
+    if settings.log_format is LogFormat.JSON:
+        logs.write_json()
     return app
 
 

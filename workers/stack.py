@@ -27,7 +27,9 @@ def check(settings: Settings) -> None:
     """
     load_channels(settings)
     if settings.flower:
-        _require_free(settings.flower_port)
+        _require_free("Flower's", settings.flower_port, "flower")
+    if settings.metrics:
+        _require_free("the metrics'", settings.metrics_port, "metrics")
 
 
 def upgrade_database(settings: Settings) -> None:
@@ -61,6 +63,8 @@ def children(settings: Settings, log_dir: Path | None, say: Callable[[str], None
         yield child("beat", Stage.BEAT_AND_FLOWER, [*_celery("beat", settings), "--hostname=beat@%h"])
         if settings.flower:
             yield child("flower", Stage.BEAT_AND_FLOWER, _celery("flower", settings))
+        if settings.metrics:
+            yield child("metrics", Stage.BEAT_AND_FLOWER, [sys.executable, "-m", "workers.metrics"])
 
     return list(stack())
 
@@ -92,13 +96,13 @@ def _environment(settings: Settings) -> dict[str, str]:
     }
 
 
-def _require_free(port: int) -> None:
+def _require_free(whose: str, port: int, setting: str) -> None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((LOOPBACK, port))
         except OSError as error:
             raise ConfigurationError(
-                f"Flower's port {port} cannot be used ({error.strerror});"
-                f" set {variable('flower_port')} to another, or {variable('flower')}=no"
+                f"{whose} port {port} cannot be used ({error.strerror});"
+                f" set {variable(f'{setting}_port')} to another, or {variable(setting)}=no"
             ) from None

@@ -11,7 +11,7 @@ from typing import Final, Self
 
 from config.settings import Settings, variable
 from outbox.errors import BrokerUnavailable, ConfigurationError
-from workers import broker, embedded_broker, stack
+from workers import broker, embedded_broker, metrics, stack
 from workers.child import Child, ChildStatus, Stage
 from workers.leash import Leash
 
@@ -58,6 +58,7 @@ class Supervisor:
             if self._log_dir is not None:
                 self._log_dir.mkdir(mode=0o700, exist_ok=True)
             stack.upgrade_database(self.settings)
+            metrics.begin_anew(self.settings)
             self._held.callback(self._leash.let_go)
             self._children = stack.children(self.settings, self._log_dir, self._say)
             self._start_broker()

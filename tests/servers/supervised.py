@@ -35,7 +35,7 @@ class Service:
         self.lines: list[str] = []
         self.process = start(
             ["workers", *options],
-            {"data_dir": str(data_dir), "flower": "no", "nodes": "1", "pool": "threads", **settings},
+            {"data_dir": str(data_dir), "flower": "no", "metrics": "no", "nodes": "1", "pool": "threads", **settings},
             cwd=data_dir.parent,
             stdout=subprocess.PIPE,
         )
