@@ -165,6 +165,7 @@ def test_what_a_tasks_class_says_holds_but_a_serializer_other_than_json_and_expi
         queued = stack.outbox.send_task(transaction, "chores.brief")
         stack.outbox.send_task(transaction, "chores.take", [Decimal("1.5")])
     message = stack.outbox.get(queued.message_ids[0])
+    assert (message.expires_at or 0) - message.queued_at == 3_600_000
     stack.relay_until(delivered=2)
     calls = {call["task"]: call for call in await_done(stack.ledger.path, 2)}
     brief = calls["chores.brief"]

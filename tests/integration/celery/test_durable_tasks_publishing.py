@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +151,19 @@ def test_an_applications_queues_routes_and_unknown_tasks_are_respected(
     assert (routed["headers"]["task"], routed["properties"]["delivery_info"]["routing_key"]) == ("shop.add", "parcels")
     assert routed["content-type"] == named["content-type"] == "application/json"
     assert (named["headers"]["task"], named["headers"]["id"]) == ("elsewhere.count", unknown.id)
+
+
+def test_where_the_caller_did_not_know_the_tasks_class_its_expiry_still_counts_from_the_enqueue(
+    outbox: Outbox, make_app: MakeApp, redis_url: str
+) -> None:
+    queued = send(outbox, "shop.add", 1)
+    app = make_app(redis_url)
+    app.tasks["shop.add"].expires = 3600
+    install(app, outbox)
+    row = delivered(outbox, queued)
+    [message] = published(redis_url)
+    expires = datetime.fromisoformat(message["headers"]["expires"])
+    assert round(expires.timestamp() * 1000) == row.queued_at + 3_600_000
 
 
 def test_a_serializer_that_nobody_knows_fails_for_good(outbox: Outbox, make_app: MakeApp, redis_url: str) -> None:
