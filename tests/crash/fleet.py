@@ -102,6 +102,12 @@ class Fleet:
             rows = tx.connection.execute(select(m.c.id, m.c.status).where(m.c.id.in_(ids)))
             return {row.id: Status(row.status) for row in rows}
 
+    def under_way(self) -> Collection[str]:
+        """The messages that are not at rest."""
+        m = self.outbox.store.tables.messages
+        with self.outbox.store.transaction(read_only=True) as tx:
+            return list(tx.connection.execute(select(m.c.id).where(m.c.status.not_in(AT_REST))).scalars())
+
     def orders(self, prefix: str) -> Mapping[str, str]:
         """What the application committed under names that begin so: message ids by name."""
         with self.outbox.store.engine.connect() as connection:

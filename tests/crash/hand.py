@@ -55,10 +55,9 @@ def bring_over(url: str, directory: str, files_a_batch: int) -> None:
     import_directory(Outbox(url), Path(directory))
 
 
-def commit(settings: dict[str, Any], orders: list[dict[str, Any]], knowing: bool) -> None:
-    """Commit orders and their messages in one transaction, as the application does; ``knowing``: with channels and a nudge."""
-    outbox = create(Settings(**settings))[1] if knowing else Outbox(settings["database"])
-    enqueue(outbox, orders)
+def commit(settings: dict[str, Any], orders: list[dict[str, Any]]) -> None:
+    """Commit orders and their messages in one transaction, and nudge, as the application does."""
+    enqueue(create(Settings(**settings))[1], orders)
 
 
 def enqueue(outbox: Outbox, orders: list[dict[str, Any]]) -> list[str]:

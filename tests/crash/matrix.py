@@ -32,7 +32,7 @@ class Cell:
     may_repeat: bool = False
     """Whether a send may be under way, or its outcome not be recorded yet, when the process dies."""
     by_hand: bool = False
-    """Whether the application itself dies, in the process that commits."""
+    """Whether the application itself dies, in the process that commits, and then does its work once more."""
     prelude: str | None = None
     """A checkpoint at which a node of deliveries has died before."""
     held: bool = False
