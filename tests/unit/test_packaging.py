@@ -16,8 +16,8 @@ import outbox
 ROOT = Path(__file__).parents[2]
 HEAVY = ("outbox", "sqlalchemy", "alembic")
 OPTIONAL = (
-    "aiohttp", "celery", "click", "django", "flask", "flower", "kombu", "opentelemetry", "prometheus_client", "psycopg", "pydantic",
-    "redis", "rich",
+    "aiohttp", "celery", "click", "django", "flask", "flower", "kombu", "opentelemetry", "prometheus_client", "psycopg",
+    "pydantic", "redis", "rich",
 )  # fmt: skip
 
 

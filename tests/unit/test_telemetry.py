@@ -107,8 +107,9 @@ def test_an_event_is_one_line_for_people_and_its_fields_for_programs(log: pytest
         " duration_ms=140 waited_ms=12 next_due_ms=25000 error=HTTP 503"
     )
     assert record.__dict__["outbox"] == {
-        "event": "AttemptFinished", "message_id": "0198c0de", "channel": "webhook", "attempt": 2, "lease": 3, "outcome": "retry",
-        "status": "failed_retryable", "duration_ms": 140, "waited_ms": 12, "next_due_ms": 25_000, "error": "HTTP 503",
+        "event": "AttemptFinished", "message_id": "0198c0de", "channel": "webhook", "attempt": 2, "lease": 3,
+        "outcome": "retry", "status": "failed_retryable", "duration_ms": 140, "waited_ms": 12, "next_due_ms": 25_000,
+        "error": "HTTP 503",
     }  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from outbox.policy.destination import Breaker
 from outbox.policy.retry import Backoff
 from outbox.relay import Relay
 from outbox.telemetry import AttemptFinished, LeaseLost, Maintained, Nudged, NudgeFailed, SettleDelayed
-from tests.contract.steps import FakeClock
+from outbox.testing import FakeClock
 from tests.integration.conftest import OpenOutbox
 from tests.integration.loops.scene import Chat, claim, deliver, enqueue, enqueue_many, raising
 
