@@ -16,6 +16,9 @@ CHUNK = 500
 """Messages that one transaction changes: short enough that nobody waits for it."""
 LONGEST_PAUSE_S = 366 * 86_400.0
 LONGEST_REASON = 1_000
+LONGEST_CHANNEL = 63
+LONGEST_TARGET = 2_000
+"""Bytes; an index of PostgreSQL holds no more than a little above that."""
 
 _log = logging.getLogger("outbox.web")
 
@@ -39,7 +42,7 @@ def parsed_verb(text: str) -> Verb:
 def parsed_reason(text: str) -> str | None:
     """Why, for the record. Raises :class:`~outbox.web.problems.Problem` for more than anybody would read."""
     reason = text.strip()
-    if len(reason) > LONGEST_REASON or "\0" in reason:
+    if len(reason) > LONGEST_REASON:
         raise Problem(400, "invalid-parameter", f"a reason is text of at most {LONGEST_REASON} characters")
     return reason or None
 
@@ -80,6 +83,8 @@ def pause(
     outbox: Outbox, channel: str, target: str, for_s: float | None, visitor: Visitor, reason: str | None
 ) -> None:  # fmt: skip
     """Stop sending through a channel or to one of its targets."""
+    if not 0 < len(channel) <= LONGEST_CHANNEL or len(target.encode()) > LONGEST_TARGET:
+        raise Problem(400, "invalid-parameter", "no channel has such a name, or no target is that long")
     if for_s is not None and not 0 < for_s <= LONGEST_PAUSE_S:
         raise Problem(400, "invalid-parameter", "a pause lasts more than nothing and at most a year")
     outbox.pause(channel, target=target, for_s=for_s, reason=reason or "", actor=visitor.name)

@@ -1,7 +1,7 @@
 """The JSON API: what the pages show and do, for programs. Errors are RFC 9457 problems; see :mod:`outbox.web.openapi`."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -50,7 +50,8 @@ def overview(visit: Visit) -> Response:
         }
         for channel in now.channels
     ]
-    return _json({"now": iso(now.now_ms), "channels": channels, "gates": [*map(record_facts, now.gates)]})
+    gates, operations = [*map(record_facts, now.gates)], [*map(record_facts, now.operations)]
+    return _json({"now": iso(now.now_ms), "channels": channels, "gates": gates, "gate_operations": operations})
 
 
 def series(visit: Visit) -> Response:
@@ -97,7 +98,7 @@ def act(visit: Visit, verb: str) -> Response:
     if ids is None:
         _known(body["filter"], FILTERS)
         ids = acting.meant(visit.outbox, what, parsed_filter(body["filter"]))
-    elif not 0 < len(ids) <= MOST_IDS or not all(isinstance(one, str) and "\0" not in one for one in ids):
+    elif not 0 < len(ids) <= MOST_IDS or not all(isinstance(one, str) for one in ids):
         raise Problem(422, "invalid-body", f"`ids` is a list of 1 to {MOST_IDS} texts")
     result = acting.act(visit.outbox, what, ids, visit.acting(), acting.parsed_reason(body.get("reason", "")))
     return _json({"changed": list(result.changed), "refused": [asdict(refusal) for refusal in result.refused]})
@@ -122,7 +123,7 @@ def resume(visit: Visit, channel: str) -> Response:
 def parsed_filter(given: Mapping[str, Any]) -> MessageFilter:
     """Which messages are meant. Raises :class:`~outbox.web.problems.Problem`."""
     texts = {name: given.get(name) for name in FILTERS}
-    if not all(text is None or (isinstance(text, str) and "\0" not in text) for text in texts.values()):
+    if not all(text is None or isinstance(text, str) for text in texts.values()):
         raise Problem(400, "invalid-parameter", "a filter is text")
     return MessageFilter(
         status=reading.parsed_status(texts["status"]),
@@ -172,12 +173,33 @@ def _body(visit: Visit, kinds: Mapping[str, type | tuple[type, ...]]) -> dict[st
         raise Problem(400, "invalid-json", "the body is not JSON") from None
     if not isinstance(body, dict):
         raise Problem(422, "invalid-body", "the body is not an object")
+    if not all(map(_is_storable, _texts(body))):
+        raise Problem(422, "invalid-body", "there is a NUL or half a surrogate pair in it, which is no text")
     _known(body, tuple(kinds))
     for name, value in body.items():
-        is_right = isinstance(value, kinds[name]) and isinstance(value, bool) == (kinds[name] is bool)
-        if not is_right or (isinstance(value, str) and "\0" in value):
+        if not isinstance(value, kinds[name]) or isinstance(value, bool) != (kinds[name] is bool):
             raise Problem(422, "invalid-body", f"`{name}` is not of the right type")
     return body
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every text in a JSON value; what is nested deeper than any body of ours is refused elsewhere."""
+    match value:
+        case str():
+            yield value
+        case list():
+            for item in value:
+                yield from _texts(item)
+        case dict():
+            for name, item in value.items():
+                yield name
+                yield from _texts(item)
+        case _:
+            return
+
+
+def _is_storable(text: str) -> bool:
+    return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _count(count: Count) -> dict[str, Any]:

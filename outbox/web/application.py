@@ -58,6 +58,7 @@ class Dashboard:
         visit = Visit(self._site, request, urls, Session())
         try:
             guarding.check_host(request, self._site.auth, self._allowed_hosts)
+            guarding.check_text(request)
             visit = begin(self._site, request, urls)
             response = self._answer(visit, urls)
         except RequestRedirect as elsewhere:

@@ -1,7 +1,8 @@
 """What every request passes and every answer carries: the host's name, the token, headers that narrow what browsers do."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
+from werkzeug.datastructures import MultiDict
 from werkzeug.wrappers import Request, Response
 
 from outbox.web.access import LOOPBACK_NAMES, Auth, Open
@@ -37,6 +38,12 @@ def check_host(request: Request, auth: Auth, allowed: Collection[str] | None) ->
         raise Problem(421, "unknown-host", "this server does not answer to that name; see --allow-host")
 
 
+def check_text(request: Request) -> None:
+    """Refuse the character that no database stores, wherever it hides."""
+    if any("\0" in text for text in (request.path, *_texts(request.args), *_texts(request.form))):
+        raise Problem(400, "invalid-parameter", "there is a NUL character in it, which is no text")
+
+
 def check_origin(request: Request) -> None:
     """Refuse what another site's page makes a browser do; browsers that do not say so are held off by the token."""
     if request.method not in SAFE_METHODS and request.headers.get("Sec-Fetch-Site", "same-origin") not in (
@@ -65,6 +72,12 @@ def _check_loopback(request: Request) -> None:
     address = request.remote_addr or ""
     if not (address.startswith("127.") or address in ("::1", "::ffff:127.0.0.1", "")):
         raise Problem(403, "not-on-loopback", "without log-ins this server answers on the loopback interface only")
+
+
+def _texts(given: MultiDict[str, str]) -> Iterator[str]:
+    for name, value in given.items(multi=True):
+        yield name
+        yield value
 
 
 def _without_port(host: str) -> str:

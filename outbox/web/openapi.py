@@ -9,7 +9,7 @@ from werkzeug.wrappers import Response
 
 from outbox.lifecycle import Status
 from outbox.message import AttemptRecord, Message
-from outbox.store.records import Gate, Line, OperationRecord, Refusal
+from outbox.store.records import Gate, GateOperation, Line, OperationRecord, Refusal
 from outbox.web import acting, api, reading, schemas
 from outbox.web.access import Role
 from outbox.web.charts import Span
@@ -124,8 +124,16 @@ def _schemas() -> dict[str, Schema]:
     }  # fmt: skip
     return {
         "Session": shape(session),
-        "Overview": shape({"now": _TEXT, "channels": array(shape(channel)), "gates": array(_ref("Gate"))}),
+        "Overview": shape(
+            {
+                "now": _TEXT,
+                "channels": array(shape(channel)),
+                "gates": array(_ref("Gate")),
+                "gate_operations": array(_ref("GateOperation")),
+            }
+        ),
         "Gate": schemas.record(Gate),
+        "GateOperation": schemas.record(GateOperation),
         "Series": shape({"span": _TEXT, "step_ms": _COUNT, "steps": array(shape(step))}),
         "Line": schemas.record(Line),
         "Messages": shape({"messages": array(_ref("Line")), "next": nullable(_TEXT)}),

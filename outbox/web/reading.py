@@ -6,13 +6,14 @@ from dataclasses import dataclass, replace
 from outbox.lifecycle import Status
 from outbox.message import AttemptRecord, Message
 from outbox.outbox import Outbox
-from outbox.store.records import Count, Gate, GateState, MessageFilter, OperationRecord, Page, Place
+from outbox.store.records import Count, Gate, GateOperation, GateState, MessageFilter, OperationRecord, Page, Place
 from outbox.web.problems import Problem
 
 MOST = 10_000
 """Counts stop here and say that there are more."""
 PAGE_LIMIT = 50
 LONGEST_PAGE = 500
+LATELY = 20
 _NONE = Count("", Status.QUEUED, 0)
 
 
@@ -43,6 +44,8 @@ class Overview:
     now_ms: int
     channels: Sequence[ChannelOverview]
     gates: Sequence[Gate]
+    operations: Sequence[GateOperation]
+    """What operators paused and resumed lately, the latest first."""
 
     def total(self, *statuses: Status) -> Count:
         """How many messages are in any of these statuses, over all channels."""
@@ -91,7 +94,7 @@ def overview(outbox: Outbox) -> Overview:
         )
         for name in names
     ]
-    return Overview(now_ms, channels, gates)
+    return Overview(now_ms, channels, gates, outbox.store.gate_operations(LATELY))
 
 
 def channel_names(outbox: Outbox) -> list[str]:
