@@ -38,6 +38,12 @@ def url_of(alias: str) -> URL:
     return _sqlite_url(given) if wrapper.vendor == "sqlite" else _postgresql_url(given)
 
 
+def is_in_memory(alias: str) -> bool:
+    """Whether the database lives and dies with Django's connection to it."""
+    wrapper = wrapper_of(alias)
+    return wrapper.vendor == "sqlite" and bool(wrapper.is_in_memory_db())
+
+
 def same_database(alias: str, other: str) -> bool:
     """Whether both aliases lead to one database."""
     return alias == other or url_of(alias).set(query={}) == url_of(other).set(query={})

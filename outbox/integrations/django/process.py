@@ -14,7 +14,7 @@ from outbox.channels import configuration as channel_files
 from outbox.channels import registry
 from outbox.channels.base import Channel
 from outbox.errors import TransactionError
-from outbox.integrations.django import configuration, database, transactions
+from outbox.integrations.django import borrowing, configuration, database, transactions
 from outbox.integrations.django.configuration import Configuration, OutsideTransaction
 from outbox.integrations.django.functions import DjangoFunction
 from outbox.message import Attempt, Message, NewMessage, Queued
@@ -29,20 +29,25 @@ TASKS_BACKEND = "outbox.integrations.django.tasks.OutboxBackend"
 class DjangoOutbox(Outbox):
     """An :class:`~outbox.Outbox` whose transactions may also be named by Django's database alias.
 
-    It relays and delivers over connections of its own; it enqueues on Django's.
+    It relays and delivers over connections of its own; it enqueues on Django's. A database in memory, which tests have, can be
+    reached through Django's alone.
     """
 
     def __init__(self, configured: Configuration, channels: Iterable[Channel]) -> None:
         self.configured = configured
+        alias = configured.database
+        in_memory = database.is_in_memory(alias)
         super().__init__(
-            database.url_of(configured.database),
+            None if in_memory else database.url_of(alias),
+            engine=borrowing.engine_on(alias) if in_memory else None,
             channels=channels,
             table_name=configured.table,
             payload_limit=configured.payload_limit,
             retention=configured.retention,
             log_successes=configured.log_successes,
         )
-        database.follow(self.store.engine, configured.database)
+        if not in_memory:
+            database.follow(self.store.engine, alias)
         for channel in _implied(configured):
             self.channels.register(channel, implied=True)
 
