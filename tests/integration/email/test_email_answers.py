@@ -127,6 +127,12 @@ class TestRecipients:
         assert bob in came_to.error  # type: ignore[union-attr]
         assert "DATA" not in post_office.commands
 
+    async def test_a_server_that_closes_among_them_has_taken_nobody(self, email: Email, post_office: PostOffice) -> None:
+        post_office.reactions["RCPT"] = ["250 OK", "421 4.3.2 closing"]
+        came_to = await outcome(email, letter(target=f"{ANN}, bob@example.com"))
+        assert isinstance(came_to, Retry)
+        assert came_to.error.startswith("recipient refused: 421")
+
 
 async def test_what_the_server_says_is_kept_in_one_line_and_without_the_recipients(
     email: Email, post_office: PostOffice
@@ -163,6 +169,7 @@ async def test_a_server_without_smtputf8_is_not_offered_an_address_in_other_lett
         came_to = await outcome(email, letter(target="jürgen@example.com"))
         assert isinstance(came_to, Rejected)
         assert "SMTPUTF8" in came_to.error
+        assert "MAIL" not in office.commands
         assert isinstance(await outcome(email, letter({"text": "ü", "from_name": "Jürgen"})), Delivered)
 
 

@@ -139,11 +139,11 @@ class TestEncryption:
 
     async def test_a_server_that_offers_none_hears_neither_login_nor_mail(self, make_email: MakeEmail) -> None:
         async with open_post_office() as office:
-            email = make_email(port=office.port, username=LOGIN[0], password=LOGIN[1])
-            came_to = await outcome(email, letter())
-            assert isinstance(came_to, Deferred)
-            assert "STARTTLS" in came_to.reason
-            assert office.commands == ["greeting", "EHLO"]
+            for login in ({"username": LOGIN[0], "password": LOGIN[1]}, {}):
+                came_to = await outcome(make_email(port=office.port, **login), letter())
+                assert isinstance(came_to, Deferred)
+                assert "STARTTLS" in came_to.reason
+            assert set(office.commands) == {"greeting", "EHLO"}
 
     @pytest.mark.parametrize("security", ["starttls", "tls"])
     @pytest.mark.parametrize("stranger", ["authority", "name"])
@@ -230,6 +230,15 @@ async def test_a_name_that_does_not_resolve_is_tried_again(make_email: MakeEmail
     came_to = await outcome(make_email(host="smtp.nowhere.example"), letter())
     assert isinstance(came_to, Retry)
     assert "Name or service not known" in came_to.error
+
+
+async def test_a_connection_that_takes_too_long_is_given_up(
+    make_email: MakeEmail, post_office: PostOffice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("outbox.channels.email.CONNECT_TIMEOUT_S", 0.1)
+    post_office.reactions["greeting"] = [Act.HANG]
+    came_to = await outcome(make_email(port=post_office.port, security="none"), letter())
+    assert came_to == Retry("no connection: timed out")
 
 
 async def test_a_server_that_never_greets_is_given_its_share_of_the_time(email: Email, post_office: PostOffice) -> None:
