@@ -2,12 +2,17 @@
 
 import json
 import os
+import signal
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from celery import Task, shared_task
+from celery.signals import after_task_publish
+from sqlalchemy import text
 
 from outbox.integrations.celery import DurableTask
+from outbox.integrations.celery.installations import outbox_of
 from tests.integration.celery.application import Settings
 from tests.integration.celery.nodes import eventually
 
@@ -86,11 +91,27 @@ def brief() -> None:
     """A task whose class says when it expires and how it is written."""
 
 
+@shared_task(name="chores.once", base=Chore, bind=True)
+def once(self: Task, **_kwargs: Any) -> None:  # type: ignore[type-arg]
+    """The recipe of docs/guides/durable-tasks.md: the mark of the task's id and its effect in one transaction."""
+    with outbox_of(self.app).store.engine.begin() as transaction:
+        mark = text("insert into marks (task_id) values (:id) on conflict do nothing returning task_id")
+        if transaction.scalar(mark, {"id": self.request.id}) is not None:
+            transaction.execute(text("insert into effects (task_id) values (:id)"), {"id": self.request.id})
+
+
+@after_task_publish.connect
+def die_once(body: Any = None, **_message: Any) -> None:
+    """Kill the process that has just published a task which asks for it, if that was not done before."""
+    wish = body[1].get("kill_publisher_once") if isinstance(body, tuple) and isinstance(body[1], dict) else None
+    if wish is not None:
+        with suppress(FileExistsError):
+            Path(wish).touch(exist_ok=False)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
 @shared_task(name="chores.delegate", base=Chore, bind=True)
 def delegate(self: Task, database: str) -> None:  # type: ignore[type-arg]
     """Enqueues another task in a transaction, as any task of an application may."""
-    from outbox.integrations.celery.installations import outbox_of
-
-    outbox = outbox_of(self.app)
-    with outbox.store.engine.begin() as transaction:
+    with outbox_of(self.app).store.engine.begin() as transaction:
         take.enqueue(transaction, "from within")

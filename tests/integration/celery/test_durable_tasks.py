@@ -2,12 +2,13 @@
 
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import pytest
 from celery import chain, chord, group
-from celery.result import AsyncResult
+from sqlalchemy import text
 
 from tests.integration.celery import chores
 from tests.integration.celery.chores import await_done, done
@@ -30,10 +31,6 @@ def stack(make_stack: MakeStack, database_url: str, redis_url: str, conf: dict[s
     stack.application.app.set_current()
     stack.worker(queues=THEIRS_AND_OURS)
     return stack
-
-
-def result(stack: Stack, task_id: str) -> AsyncResult[Any]:
-    return stack.application.app.AsyncResult(task_id)
 
 
 def task(stack: Stack, name: str) -> Any:
@@ -141,6 +138,42 @@ def test_a_countdown_is_the_rows_delay_and_never_waits_in_the_broker(stack: Stac
     assert waiting.next_attempt_at - waiting.queued_at == 3_600_000
     assert waiting.expires_at is not None
     assert waiting.expires_at - waiting.queued_at == 7_200_000
+
+
+@pytest.mark.proves("R12", "T13")
+def test_when_the_publisher_is_killed_between_publish_and_settle_the_id_lets_the_task_take_effect_once(
+    stack: Stack, tmp_path: Path
+) -> None:
+    with stack.transaction() as transaction:
+        transaction.execute(text("create table marks (task_id text primary key)"))
+        transaction.execute(text("create table effects (task_id text)"))
+    with stack.transaction() as transaction:
+        queued = task(stack, "once").enqueue(transaction, kill_publisher_once=str(tmp_path / "killed"))
+    stack.relay_until(delivered=1)
+
+    calls = await_done(stack.ledger.path, 2)
+    assert [call["id"] for call in calls] == [queued.id, queued.id]
+    message = stack.outbox.get(queued.message_ids[0])
+    assert (message.attempt_count, message.lease) == (2, 2)
+    with stack.transaction() as transaction:
+        assert transaction.scalars(text("select task_id from effects")).all() == [queued.id]
+
+
+@pytest.mark.rabbitmq
+def test_over_rabbitmq_tasks_and_canvases_run_with_their_options(
+    make_stack: MakeStack, sqlite_url: str, rabbitmq_url: str, conf: dict[str, Any]
+) -> None:
+    stack = make_stack(sqlite_url, rabbitmq_url, conf=conf)
+    stack.application.app.set_current()
+    stack.worker(queues=THEIRS_AND_OURS)
+    add, total = task(stack, "add"), task(stack, "total")
+    with stack.transaction() as transaction:
+        task(stack, "take").apply_enqueue(transaction, (1,), queue="special", headers={"x-tenant": "acme"}, priority=4)
+        canvas = stack.outbox.send_canvas(transaction, chord([add.s(1, 1), chain(add.s(2), add.s(2))], total.s()))
+    stack.relay_until(delivered=3)
+    assert stack.application.app.AsyncResult(canvas.id).get(timeout=60) == 6
+    call = next(call for call in await_done(stack.ledger.path, 5) if call["task"] == "chores.take")
+    assert (call["headers"], call["priority"], call["routing_key"]) == ({"x-tenant": "acme"}, 4, "special")
 
 
 def test_a_task_that_enqueues_is_the_parent_of_what_it_enqueued(stack: Stack) -> None:

@@ -11,7 +11,7 @@ import redis
 from celery import Celery, chain, chord, group
 from celery.signals import before_task_publish
 from kombu import Exchange, Queue
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, event
 from sqlalchemy.orm import Session
 
 from outbox import Channel, Message, Outbox
@@ -90,6 +90,20 @@ def test_enqueueing_a_task_or_a_canvas_asks_no_server_for_anything(outbox: Outbo
         sent = [outbox.send_canvas(transaction, canvas) for canvas in canvases]
     assert single.created
     assert [len(each.message_ids) for each in sent] == [1, 3, 1]
+
+
+@pytest.mark.proves("R1")
+def test_a_task_and_a_whole_canvas_add_one_statement_each(outbox: Outbox, make_app: MakeApp) -> None:
+    app = make_app(NOWHERE)
+    install(app, outbox)
+    outbox.on_commit = None
+    add = app.tasks["shop.add"]
+    statements: list[str] = []
+    with outbox.store.engine.begin() as transaction:
+        event.listen(transaction, "before_cursor_execute", lambda *told: statements.append(told[2]))
+        add.enqueue(transaction, 1)
+        outbox.send_canvas(transaction, group(add.s(n) for n in range(50)))
+    assert len(statements) == 2
 
 
 def test_a_broker_that_is_away_charges_nothing(outbox: Outbox, make_app: MakeApp) -> None:

@@ -241,7 +241,16 @@ async def test_a_token_that_has_ended_defers_the_channel_and_with_several_accoun
     assert isinstance(await send(several, "hello"), Delivered)
 
 
-@pytest.mark.parametrize("answer", [say(502, "<html>"), say(504, "<html>"), say(200, "<html>"), say(200, {"room_id": ROOM})])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        say(502, "<html>"),
+        say(504, "<html>"),
+        say(200, "<html>"),
+        say(200, {"room_id": ROOM}),
+        say(200, {"errcode": "M_LIMIT_EXCEEDED"}),
+    ],
+)
 async def test_without_a_clear_answer_the_outcome_is_unknown(answer: Answer, matrix: MakeMatrix, homeserver: Service) -> None:
     homeserver.answers = [answer]
     assert isinstance(await send(matrix(), "hello"), Unknown)
