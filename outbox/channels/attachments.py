@@ -55,8 +55,13 @@ def check_media(media: Media, *, longest: int) -> None:
         raise InvalidMessage(f"a media item holds {len(media.data)} bytes; it may hold 1 to {longest}")
     if media.name is not None and (not 0 < len(media.name) <= _LONGEST_NAME or _NOT_IN_A_NAME.search(media.name)):
         raise InvalidMessage(f"the name of a media item has 1 to {_LONGEST_NAME} characters, and no quotes or slashes")
-    if media.type is not None and not _TYPE.fullmatch(media.type.partition(";")[0].strip()):
+    if media.type is not None and not is_media_type(media.type):
         raise InvalidMessage(f"{media.type[:100]!r} is not a media type such as 'image/png'")
+
+
+def is_media_type(text: str) -> bool:
+    """Whether it is a media type, with or without parameters."""
+    return _TYPE.fullmatch(text.partition(";")[0].strip()) is not None
 
 
 def is_web_address(url: str) -> bool:

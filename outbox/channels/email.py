@@ -4,20 +4,17 @@ import asyncio
 import re
 import ssl
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
-from outbox.channels.attachments import file_name
 from outbox.channels.base import Channel
-from outbox.channels.content import Media
 from outbox.channels.egress import Egress, EgressRefused
 from outbox.channels.http import CONNECT_TIMEOUT_S, HttpClient, trusting
-from outbox.channels.mail import letter
+from outbox.channels.mail import fetching, letter
 from outbox.channels.mail.account import Account
 from outbox.channels.mail.composing import compose, message_id
-from outbox.channels.mail.letter import Letter
 from outbox.channels.mail.sessions import Sessions
-from outbox.errors import ConfigurationError, InvalidMessage, OutcomeUnknown, PermanentFailure, RetryLater, did_you_mean
+from outbox.errors import ConfigurationError, InvalidMessage, PermanentFailure, did_you_mean
 from outbox.message import Attempt, Message, NewMessage, Receipt
 from outbox.policy.destination import Breaker
 from outbox.policy.retry import Backoff
@@ -122,7 +119,8 @@ class Email(Channel):
             raise PermanentFailure(str(refused)) from None
         clock = asyncio.get_running_loop().time
         end = clock() + attempt.timeout_s
-        said = replace(said, media=await self._fetched(said, _SHARE_OF_FETCHING * attempt.timeout_s))
+        fetch_s = _SHARE_OF_FETCHING * attempt.timeout_s
+        said = await fetching.with_data(said, self._media, longest=self._max_bytes, timeout_s=fetch_s)
         mail = compose(said, account, message)
         if len(mail.content) > self._max_bytes:
             raise PermanentFailure(f"the message has {len(mail.content)} bytes; {self._max_bytes} are allowed (max_bytes)")
@@ -142,31 +140,6 @@ class Email(Channel):
         known = ", ".join(repr(account) for account in sorted(self._accounts))
         hint = did_you_mean(account_id, self._accounts)
         raise InvalidMessage(f"no account {account_id!r} is configured{hint} (configured: {known})")
-
-    async def _fetched(self, said: Letter, timeout_s: float) -> list[Media]:
-        """The media with their data. Nothing has been sent yet, so whatever fails in passing is tried again."""
-        try:
-            async with asyncio.timeout(timeout_s):
-                return [await self._with_data(media, place, timeout_s) for place, media in enumerate(said.media)]
-        except TimeoutError:
-            raise RetryLater(f"the media could not be fetched within {timeout_s:g} s") from None
-
-    async def _with_data(self, media: Media, place: int, timeout_s: float) -> Media:
-        if media.url is None:
-            return media
-        try:
-            answer = await self._media.download(media.url, longest=self._max_bytes, timeout_s=timeout_s)
-            if not answer.accepted:
-                raise answer.failure()
-        except OutcomeUnknown as failure:  # a gateway's 502: it is only the media's server that is in question
-            raise RetryLater(f"media item {place + 1} could not be fetched: {failure}") from None
-        except RetryLater as failure:
-            after_s = None if failure.after_ms is None else failure.after_ms / 1000
-            raise RetryLater(f"media item {place + 1} could not be fetched: {failure}", after_s) from None
-        except PermanentFailure as failure:
-            raise PermanentFailure(f"media item {place + 1} could not be fetched: {failure}") from None
-        given = media.type or answer.headers.get("Content-Type")
-        return replace(media, url=None, data=answer.body, name=file_name(media, place), type=given)
 
 
 def _accounts(own: Mapping[str, Any], accounts: Any) -> dict[str, Account]:

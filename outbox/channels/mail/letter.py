@@ -30,6 +30,7 @@ _LONGEST_LINE = 900
 """RFC 5322 §2.1.1 allows 998 characters, with the header's name."""
 _HEADER_NAME = re.compile(r"[!-9;-~]{1,70}")
 _MESSAGE_ID = re.compile(r"<?([^\s<>@\x00-\x20\x7f-\U0010ffff]{1,400}@[^\s<>@\x00-\x20\x7f-\U0010ffff]{1,400})>?")
+_LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
 _INLINE = re.compile(r"""(?<=["'(=])cid:([^"'()\s>]+)""")
 _INLINE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 
@@ -102,9 +103,8 @@ def _letter(target: str, said: Content, own: Mapping[str, Any]) -> Letter:
 def _check(letter: Letter, longest: int) -> None:
     names = [file_name(media, place) for place, media in enumerate(letter.media)]
     captions = [media.caption or "" for media in letter.media]
-    for text in (letter.text, letter.html or "", letter.subject or "", letter.from_name or "", *names, *captions):
-        if any("\ud800" <= character <= "\udfff" for character in text):
-            raise InvalidMessage("a text holds half a character (a lone surrogate)")
+    if _LONE_SURROGATE.search("".join([letter.text, letter.html or "", *names, *captions])):
+        raise InvalidMessage("a text holds half a character (a lone surrogate)")
     if not (letter.text.strip() or (letter.html or "").strip() or letter.media):
         raise InvalidMessage("there is nothing to send: neither text, html nor media")
     if len(letter.recipients) > MOST_RECIPIENTS:

@@ -187,6 +187,26 @@ class TestMediaByUrl:
             PIXEL,
         )
 
+    async def test_what_their_server_calls_them_is_taken_only_where_it_is_a_type(
+        self, make_email: MakeEmail, post_office: PostOffice
+    ) -> None:
+        async with receiving() as server:
+            server.behaviour = answer(200, PIXEL, {"Content-Type": "picture"})
+            email = make_email(port=post_office.port, security="none", **LOOPBACK)
+            mail = await sent(email, post_office, {"media": [f"http://127.0.0.1:{server.port}/chart.png"]})
+        [attached] = mail.iter_attachments()
+        assert attached.get_content_type() == "image/png"
+
+    async def test_together_they_are_no_larger_than_a_message(self, make_email: MakeEmail, post_office: PostOffice) -> None:
+        email = make_email(port=post_office.port, security="none", max_bytes=1500, **LOOPBACK)
+        async with receiving() as server:
+            server.behaviour = answer(200, b"x" * 900)
+            url = f"http://127.0.0.1:{server.port}/chart.png"
+            came_to = await outcome(email, letter({"text": "look", "media": [url, url, url]}))
+            assert len(server.requests) == 2
+        assert isinstance(came_to, Rejected)
+        assert "longer than 600 bytes" in came_to.error
+
     async def test_they_come_from_public_addresses_alone(self, email: Email, post_office: PostOffice) -> None:
         async with receiving() as server:
             came_to = await self._fetched(email, f"http://127.0.0.1:{server.port}/chart.png")
