@@ -26,12 +26,12 @@ def outbox_clock() -> "FakeClock":
 
 @pytest.fixture
 def outbox_engine() -> "Iterator[Engine]":
-    """A SQLAlchemy engine on an empty SQLite database in memory, which threads and other engines may share."""
+    """A SQLAlchemy engine on a SQLite database in memory with the outbox's tables; threads and other engines may share it."""
     from sqlalchemy import create_engine
 
     from outbox.testing import sqlite_in_memory
 
-    with sqlite_in_memory() as url:
+    with sqlite_in_memory(with_schema=True) as url:
         engine = create_engine(url)
         yield engine
         engine.dispose()
@@ -51,6 +51,5 @@ def outbox_in_memory(outbox_engine: "Engine", outbox_clock: "FakeClock", outbox_
     from outbox import Outbox
 
     outbox = Outbox(engine=outbox_engine, clock=outbox_clock, channels=[outbox_recorder])
-    outbox.upgrade_schema()
     yield outbox
     outbox.close()

@@ -13,9 +13,8 @@ TOLD = {"text": "On its way", "order": 7}
 
 @pytest.fixture
 def outbox() -> Iterator[Outbox]:
-    with sqlite_in_memory() as url:
+    with sqlite_in_memory(with_schema=True) as url:
         outbox = Outbox(url)
-        outbox.upgrade_schema()
         yield outbox
         outbox.close()
 

@@ -37,9 +37,8 @@ def clock() -> FakeClock:
 
 @pytest.fixture
 def outbox(clock: FakeClock) -> Iterator[Outbox]:
-    with sqlite_in_memory() as url:
+    with sqlite_in_memory(with_schema=True) as url:
         outbox = Outbox(url, clock=clock, channels=[Chat(), AsyncChat(), Recorder()])
-        outbox.upgrade_schema()
         yield outbox
         outbox.close()
 
@@ -77,6 +76,7 @@ def test_functions_that_are_channels_are_diverted_as_well(outbox: Outbox) -> Non
         outbox.drain()
 
     assert sorted(message.channel for message in recorded.messages) == ["coroutine", "plain"]
+    assert {message.status for message in outbox.list()} == {Status.DELIVERED}
 
 
 @pytest.mark.parametrize("channel", ["chat", "async-chat"])
@@ -181,10 +181,9 @@ def test_threads_share_the_database_in_memory_as_they_would_a_file(outbox: Outbo
 
 
 def test_each_database_in_memory_is_one_of_its_own_and_gone_in_the_end() -> None:
-    with sqlite_in_memory() as url, sqlite_in_memory() as other:
-        assert url != other
+    with sqlite_in_memory(with_schema=True) as url, sqlite_in_memory() as other:
         with closing(Outbox(url)) as outbox:
-            outbox.upgrade_schema()
+            outbox.check_schema()
         with closing(Outbox(other)) as outbox, pytest.raises(SchemaError):
             outbox.list()
     with closing(Outbox(url)) as outbox, pytest.raises(SchemaError):
