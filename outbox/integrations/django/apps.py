@@ -25,7 +25,7 @@ class OutboxConfig(AppConfig):
 
 def _setting_changed(*, setting: str, **_signal: Any) -> None:
     """Tests override settings; their channels come from the settings then, and from their own lines."""
-    if setting in ("OUTBOX", "DATABASES", "EMAIL_BACKEND", "TASKS"):
+    if setting in ("OUTBOX", "DATABASES", "EMAIL_BACKEND", "MAILERS", "TASKS"):
         from outbox.integrations.django import process
 
         process.forget()

@@ -37,7 +37,7 @@ class Configuration:
     """Tables like those of a ``channels.toml``, or the path of one."""
     outside_transaction: OutsideTransaction = OutsideTransaction.ERROR
     email_backend: str = "django.core.mail.backends.smtp.EmailBackend"
-    """The backend that the worker sends mail with, where ``EMAIL_BACKEND`` is the outbox's."""
+    """What the worker sends mail with, where Django's mail goes through the outbox: a backend, or an alias of ``MAILERS``."""
     email_policy: Mapping[str, Any] = field(default_factory=dict)
     """Policy of the mail channel: ``timeout``, ``max_attempts`` and the like."""
     tasks_policy: Mapping[str, Any] = field(default_factory=dict)

@@ -1,12 +1,14 @@
 """``EMAIL_BACKEND = "outbox.integrations.django.mail.EmailBackend"``: Django's mail, durable and in the caller's transaction.
 
-``send()`` writes a row; a worker sends it through the backend that ``OUTBOX["EMAIL_BACKEND"]`` names.
+``send()`` writes a row; a worker sends it through the backend that ``OUTBOX["EMAIL_BACKEND"]`` names. Where there are
+``MAILERS`` (from Django 6.1), that is the alias of one.
 """
 
 import smtplib
 from collections.abc import Iterable
 from typing import Any
 
+from django.conf import settings
 from django.core.mail import EmailMessage, get_connection
 from django.core.mail.backends.base import BaseEmailBackend
 
@@ -52,7 +54,7 @@ class MailChannel(Channel):
         """Send it over a connection of its own."""
         mail = mail_messages.load(message.payload)
         with fresh_connections():
-            connection = get_connection(self._backend, fail_silently=False)
+            connection = _connection(self._backend)
             if getattr(connection, "timeout", 0) is None:
                 connection.timeout = self.timeout  # a server that falls silent would hold the worker for ever
             try:
@@ -65,6 +67,14 @@ class MailChannel(Channel):
 def _row(mail: EmailMessage) -> NewMessage:
     mail.message()  # what cannot be composed is the caller's to know
     return NewMessage(channel=CHANNEL, target=str(mail.recipients()[0]), payload=mail_messages.dump(mail))
+
+
+def _connection(backend: str) -> Any:
+    if hasattr(settings, "MAILERS"):  # from Django 6.1
+        from django.core.mail import mailers
+
+        return mailers[backend]
+    return get_connection(backend)
 
 
 def _open(connection: Any) -> None:

@@ -159,7 +159,7 @@ def _described(configured: Configuration) -> Iterator[Channel]:
 
 def _implied(configured: Configuration) -> Iterator[Channel]:
     """The channels that Django's own mail and tasks need, where the outbox carries them."""
-    if settings.EMAIL_BACKEND == EMAIL_BACKEND:
+    if _carries_mail():
         from outbox.integrations.django.mail import MailChannel
 
         yield MailChannel(configured.email_backend, **configured.email_policy)
@@ -167,6 +167,13 @@ def _implied(configured: Configuration) -> Iterator[Channel]:
         from outbox.integrations.django.tasks import TaskChannel
 
         yield TaskChannel(**configured.tasks_policy)
+
+
+def _carries_mail() -> bool:
+    """Whether Django's mail goes through the outbox: by ``MAILERS`` (from Django 6.1), or by ``EMAIL_BACKEND``."""
+    if hasattr(settings, "MAILERS"):
+        return any(mailer.get("BACKEND") == EMAIL_BACKEND for mailer in settings.MAILERS.values())
+    return settings.is_overridden("EMAIL_BACKEND") and settings.EMAIL_BACKEND == EMAIL_BACKEND
 
 
 _lock = RLock()

@@ -41,7 +41,7 @@ class DjangoTransaction(dbapi.DriverTransaction):
         with transaction.mark_for_rollback_on_error(using=self._wrapper.alias):
             return super().execute(statement, parameters)
 
-    def after_commit(self, call: Callable[[], None]) -> None:
+    def after_commit(self, call: Callable[[], object]) -> None:
         """Run ``call`` after the commit of the outermost block. With ``AUTOCOMMIT`` off nobody tells of commits."""
         if self._wrapper.in_atomic_block:
             transaction.on_commit(call, using=self._wrapper.alias, robust=True)

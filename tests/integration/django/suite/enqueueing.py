@@ -129,7 +129,7 @@ class Refusals(TransactionTestCase):
 class Nudge(TransactionTestCase):
     def setUp(self) -> None:
         self.nudges: list[bool] = []
-        outbox().on_commit = lambda: self.nudges.append(connection.in_atomic_block)
+        outbox().on_commit = lambda *_told: self.nudges.append(connection.in_atomic_block)
         self.addCleanup(setattr, outbox(), "on_commit", None)
 
     def test_the_relay_is_woken_after_the_outermost_commit(self) -> None:
@@ -145,7 +145,7 @@ class Nudge(TransactionTestCase):
         assert self.nudges == []
 
     def test_a_nudge_that_fails_does_not_fail_the_request(self) -> None:
-        outbox().on_commit = lambda: 1 / 0  # type: ignore[assignment, return-value]
+        outbox().on_commit = lambda *_told: 1 / 0  # type: ignore[assignment, return-value]
         with self.assertLogs("django.db.backends.base", "ERROR"), transaction.atomic():
             queued = enqueue("warehouse")
         assert outbox().get(queued.id).status == "queued"
