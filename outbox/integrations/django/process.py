@@ -173,7 +173,7 @@ def _carries_mail() -> bool:
     """Whether Django's mail goes through the outbox: by ``MAILERS`` (from Django 6.1), or by ``EMAIL_BACKEND``."""
     if hasattr(settings, "MAILERS"):
         return any(mailer.get("BACKEND") == EMAIL_BACKEND for mailer in settings.MAILERS.values())
-    return settings.is_overridden("EMAIL_BACKEND") and settings.EMAIL_BACKEND == EMAIL_BACKEND
+    return bool(settings.is_overridden("EMAIL_BACKEND") and settings.EMAIL_BACKEND == EMAIL_BACKEND)
 
 
 _lock = RLock()

@@ -43,8 +43,12 @@ class DjangoTransaction(dbapi.DriverTransaction):
 
     def after_commit(self, call: Callable[[], object]) -> None:
         """Run ``call`` after the commit of the outermost block. With ``AUTOCOMMIT`` off nobody tells of commits."""
+
+        def wake_up() -> None:  # a function: Django logs its name when it fails
+            call()
+
         if self._wrapper.in_atomic_block:
-            transaction.on_commit(call, using=self._wrapper.alias, robust=True)
+            transaction.on_commit(wake_up, using=self._wrapper.alias, robust=True)
 
 
 def _is_lost(wrapper: Any) -> bool:
