@@ -110,6 +110,8 @@ class Settings(BaseSettings):
     """Whether the worker nodes count what they do, and the supervisor starts the exporter that serves it to Prometheus."""
     metrics_port: Annotated[int, Field(ge=1, le=65535)] = 9745
     """Of the exporter, on the loopback interface."""
+    traces: bool = False
+    """Whether the worker nodes follow messages with OpenTelemetry; its SDK is set up by whoever starts the service."""
 
     def environment(self) -> dict[str, str]:
         """These settings as environment variables, for a process that shall have the same."""

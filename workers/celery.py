@@ -14,7 +14,7 @@ from celery import Celery
 from kombu import Queue
 
 from config.channels import load_channels
-from config.settings import LogFormat, LogLevel, Settings, load_settings
+from config.settings import LogFormat, LogLevel, Settings, load_settings, variable
 from outbox import Outbox
 from outbox.errors import ConfigurationError
 from outbox.integrations.celery import install
@@ -74,9 +74,19 @@ def create_app(settings: Settings, broker_url: str) -> Celery:
         app.tasks[tick].send_events = False  # a hundred thousand a day would push every delivery out of Flower's list
     if settings.metrics:
         count_in_workers(outbox, settings)
+    if settings.traces:
+        _follow(outbox)
     if settings.log_format is LogFormat.JSON:
         logs.write_json()
     return app
+
+
+def _follow(outbox: Outbox) -> None:
+    try:
+        from outbox.integrations import opentelemetry
+    except ImportError as error:
+        raise ConfigurationError(f"{variable('traces')}: {error}: pip install 'celery-outbox[opentelemetry]'") from error
+    opentelemetry.instrument(outbox)
 
 
 def _transport_options(broker_url: str) -> dict[str, Any]:
