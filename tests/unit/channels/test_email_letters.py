@@ -58,6 +58,7 @@ def test_addresses_as_people_write_them_are_taken(email: Email, target: str) -> 
         "ann@example.com\nspy@example.com",
         "Ann\x00 <ann@example.com>",
         "=?utf-8?q?Ann=0D=0ABcc:_spy@example.com?= <ann@example.com>",
+        "=?utf-8?q?Ann=00=1B?= <ann@example.com>",
         '"ann spy@example.com>"@example.com',
         "ann@[127.0.0.1]",
         "friends: ann@example.com, bob@example.com;",
