@@ -18,6 +18,7 @@ class Ntfy(Channel):
     name = "ntfy"
     timeout = 10.0
     text_limit = 4_096
+    secret_options = ("token",)
 
     def __init__(self, name: str | None = None, *, url: str = "https://ntfy.sh", token: str = "", **policy: Any) -> None:
         super().__init__(name, **policy)

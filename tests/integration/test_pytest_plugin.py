@@ -1,30 +1,13 @@
 """The fixtures as a project's own tests use them, in a pytest of their own."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
-TESTS = '''
-"""What a shop would write."""
-
-import threading
-
-from sqlalchemy.orm import Session
-
-from outbox import RetryLater
-from outbox.testing import assert_enqueued, run_until_quiet
-
-
-def test_an_order_is_told(outbox_in_memory, outbox_engine, outbox_recorder, outbox_clock):
-    with Session(outbox_engine) as session, session.begin():
-        outbox_in_memory.enqueue(session, "recorder", target="42", payload={"text": "On its way"})
-
-    assert_enqueued(outbox_in_memory, "recorder", target="42", payload={"text": "On its way"})
-    outbox_recorder.recording.answer(RetryLater("busy"))
-    assert run_until_quiet(outbox_in_memory, outbox_clock) == {"delivered": 1}
-    assert [attempt.number for attempt in outbox_recorder.recording.attempts] == [1, 2]
-
+GUIDE = Path(__file__).parents[2] / "docs/guides/testing.md"
+MORE_TESTS = """
 
 def test_nothing_is_left_of_another_test(outbox_in_memory):
     assert outbox_in_memory.list() == []
@@ -35,7 +18,7 @@ def test_a_wrong_expectation_is_told(outbox_in_memory, outbox_engine):
         outbox_in_memory.enqueue(session, "recorder", payload={"text": "On the way"})
 
     assert_enqueued(outbox_in_memory, "recorder", payload={"text": "On its way"})
-'''
+"""
 
 
 def run_pytest(directory: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -55,8 +38,9 @@ def run_pytest(directory: Path, *arguments: str) -> "subprocess.CompletedProcess
     return subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True, timeout=100, check=False)
 
 
-def test_a_project_tests_its_messages_with_the_fixtures(tmp_path: Path) -> None:
-    (tmp_path / "test_shop.py").write_text(TESTS)
+def test_a_project_tests_its_messages_as_the_guide_says(tmp_path: Path) -> None:
+    first, *_others = re.findall(r"^```python\n(.*?)^```$", GUIDE.read_text(), re.MULTILINE | re.DOTALL)
+    (tmp_path / "test_shop.py").write_text(first + MORE_TESTS)
 
     done = run_pytest(tmp_path, "-q", "--no-header")
 
