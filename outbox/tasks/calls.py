@@ -15,6 +15,8 @@ from outbox.tasks.options import check_names, check_options, check_parts, plain
 CHANNEL = "celery"
 """The channel that durable tasks go through unless another one is named."""
 
+_FIELDS = frozenset({"task", "id", "args", "kwargs", "options", "expires"})
+
 
 @dataclass(frozen=True, slots=True)
 class QueuedTask:
@@ -30,23 +32,31 @@ class QueuedTask:
 
 @dataclass(frozen=True, slots=True)
 class TaskCall:
-    """A call as its message holds it. ``expires`` tells that the message's own expiry is the task's as well."""
+    """A call as its message holds it.
+
+    ``id`` is the task's id where it is not the message's own key; ``expires`` tells that the message's own is the task's too.
+    """
 
     name: str
     args: Sequence[Any] = ()
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
     expires: bool = False
+    id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class NewCall:
-    """A call as the application makes it: the arguments and the options of ``apply_async``."""
+    """A call as the application makes it: the arguments and the options of ``apply_async``.
+
+    ``id`` is one that was made for this call alone, so that nobody enqueues it again; an application's own is an option.
+    """
 
     name: str
     args: Sequence[Any] | None = None
     kwargs: Mapping[str, Any] | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    id: str | None = None
 
     def inheriting(self, inherited: Mapping[str, Any]) -> "NewCall":
         """The same call, with what it does not say itself."""
@@ -99,6 +109,7 @@ def message(channel: str, call: NewCall, **row: Any) -> NewMessage:
     task_id = given.pop("task_id", None)
     payload = {
         "task": name,
+        "id": call.id,
         "args": plain(list(args or ())),
         "kwargs": plain(dict(kwargs or {})),
         "options": given,
@@ -115,16 +126,19 @@ def message(channel: str, call: NewCall, **row: Any) -> NewMessage:
 def read(payload: Any) -> TaskCall:
     """The call that a payload holds. Raises :class:`~outbox.errors.InvalidMessage`."""
     match payload:
-        case {"task": str(name)} if name and not payload.keys() - {"task", "args", "kwargs", "options", "expires"}:
+        case {"task": str(name)} if name and not payload.keys() - _FIELDS:
             call = TaskCall(
                 name,
                 payload.get("args", ()),
                 payload.get("kwargs", {}),
                 payload.get("options", {}),
                 payload.get("expires", False) is True,
+                payload.get("id"),
             )
         case _:
-            raise InvalidMessage("the payload is a dictionary of task, args, kwargs, options and expires")
+            raise InvalidMessage("the payload is a dictionary of task, id, args, kwargs, options and expires")
+    if not isinstance(call.id, str | None):
+        raise InvalidMessage(f"the id of a task is text, not {call.id!r}")
     if not (isinstance(call.args, list | tuple) and isinstance(call.kwargs, dict) and isinstance(call.options, dict)):
         raise InvalidMessage("a task's args are a list, its kwargs and options dictionaries")
     check_options(call.options)

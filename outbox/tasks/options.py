@@ -73,12 +73,18 @@ def _check_serializer(options: Mapping[str, Any]) -> None:
         raise InvalidMessage(f"the serializer {options['serializer']!r} is not for a durable task: say 'json', or nothing")
 
 
+def task_ids(whole: Any) -> frozenset[str]:
+    """The ids that an application gave to steps of a canvas."""
+    steps = (part["options"] for part in _parts(whole) if _is_step(part))
+    return frozenset(step["task_id"] for step in steps if isinstance(step.get("task_id"), str))
+
+
 def check_parts(whole: Any) -> None:
     """Refuse what is stored well and would be lost on the way to the worker, however deep it lies."""
     for part in _parts(whole):
         if isinstance(part, timedelta):
             raise InvalidMessage("Celery's JSON has no timedelta: give a task its seconds")
-        if isinstance(part, dict) and {"task", "options", "subtask_type"} <= part.keys() and isinstance(part["options"], dict):
+        if _is_step(part):
             step = part["options"]
             if step.get("countdown") or step.get("eta"):
                 raise InvalidMessage(
@@ -86,6 +92,10 @@ def check_parts(whole: Any) -> None:
                     "let the step before it enqueue it instead"
                 )
             _check_serializer(step)
+
+
+def _is_step(part: Any) -> bool:
+    return isinstance(part, dict) and {"task", "options", "subtask_type"} <= part.keys() and isinstance(part["options"], dict)
 
 
 def _parts(whole: Any) -> Iterator[Any]:

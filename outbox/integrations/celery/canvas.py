@@ -17,7 +17,7 @@ from celery.utils import uuid
 
 from outbox.errors import InvalidMessage
 from outbox.tasks.calls import NewCall, Unfolded
-from outbox.tasks.options import CHORD_SIZES, plain
+from outbox.tasks.options import CHORD_SIZES, plain, task_ids
 
 _OF_THE_CALLER = frozenset({"producer", "publisher", "connection", "router", "result_cls", "task_type"})
 """What Celery hands from call to call in one process; a canvas of the application's own holds none of it."""
@@ -32,9 +32,10 @@ def unfold(app: Celery, canvas: Any, call: NewCall) -> Unfolded:
         raise InvalidMessage(f"a canvas is a signature, such as add.s(1) or a chain, not {type(canvas).__name__}")
     if isinstance(canvas, chunks):
         canvas = canvas.group()
-    recorder = _Recorder(app)
+    whole = plain(canvas)
+    recorder = _Recorder(app, named=task_ids(whole) | {call.options.get("task_id")})
     try:
-        copy: Any = Signature.from_dict(plain(canvas), app=recorder)
+        copy: Any = Signature.from_dict(whole, app=recorder)
         result = copy.apply_async(call.args, call.kwargs, **call.options)
     finally:
         recorder.close()
@@ -54,9 +55,10 @@ def announce_chords(app: Celery, sizes: Mapping[str, int]) -> None:
 class _Recorder(Celery):
     """An application that keeps what it is told to send. It knows no tasks, so that every signature comes to that."""
 
-    def __init__(self, real: Celery) -> None:
+    def __init__(self, real: Celery, named: frozenset[str | None]) -> None:
         super().__init__(real.main, set_as_current=False)
         self.real = real
+        self.named = named
         self.calls: list[NewCall] = []
         self.chord_sizes: dict[str, int] = {}
         for setting in ("task_protocol", "task_allow_error_cb_on_chord_header", "timezone", "enable_utc"):
@@ -67,7 +69,11 @@ class _Recorder(Celery):
     ) -> Any:
         task_id = options.get("task_id") or uuid()
         meant = {option: value for option, value in options.items() if option not in _OF_THE_CALLER}
-        self.calls.append(NewCall(name, args, kwargs, {**meant, "task_id": task_id}))
+        if task_id in self.named:
+            self.calls.append(NewCall(name, args, kwargs, meant))
+        else:
+            meant.pop("task_id", None)
+            self.calls.append(NewCall(name, args, kwargs, meant, task_id))
         return self.AsyncResult(task_id)
 
     @property

@@ -34,7 +34,7 @@ _NEVER = (SerializationError, SerializerNotInstalled, QueueNotFound)
 
 
 class CeleryTasks(Channel):
-    """Publishes each message as the task that it is; its idempotency key is the task's id, at every attempt.
+    """Publishes each message as the task that it is; the task's id is the same at every attempt.
 
     ``app`` is the application that publishes, or where it is found, such as ``"shop.celery:app"``, imported when first needed.
     ``install`` registers a channel ``celery`` with its own application where there is none.
@@ -97,7 +97,7 @@ class CeleryTasks(Channel):
             _run_eagerly(app, call, message)
         else:
             self._publish(app, call, message)
-        return Receipt(message.key)
+        return Receipt(call.id or message.key)
 
     async def aclose(self) -> None:
         if self._publisher is not None:
@@ -162,7 +162,7 @@ def _apply(app: Celery, call: TaskCall, message: Message, **options: Any) -> Non
     """``apply_async`` of the application's own task, with its hooks and defaults; by name alone where another one has it."""
     own = app.tasks.get(call.name)
     options |= {option: value for option, value in call.options.items() if option != CHORD_SIZES}
-    options["task_id"] = message.key
+    options["task_id"] = call.id or message.key
     if (expires := _expires(call, message, own)) is not None:
         options["expires"] = expires
     if "serializer" not in options and (getattr(own, "serializer", None) or app.conf.task_serializer) in NOT_JSON:

@@ -118,7 +118,7 @@ def test_a_chain_a_group_a_chord_and_links_run_as_if_they_had_been_applied(stack
     results = {name: app.AsyncResult(identity).get(timeout=60) for name, identity in ids.items()}
     assert results == {"chain": 13, "chord": 6, "chord in a chain": 5, "map": [3, 7]}
     turn = stack.outbox.list(turn_id=parts.id)
-    assert sorted(app.AsyncResult(message.key).get(timeout=60) for message in turn) == [0, 2, 4]
+    assert sorted(app.AsyncResult(message.payload["id"]).get(timeout=60) for message in turn) == [0, 2, 4]
     assert {message.turn_id for message in turn} == {parts.id}
     with pytest.raises(ValueError, match="as it was asked to"):
         app.AsyncResult(linked.id).get(timeout=60)

@@ -106,6 +106,22 @@ def test_a_task_and_a_whole_canvas_add_one_statement_each(outbox: Outbox, make_a
     assert len(statements) == 2
 
 
+@pytest.mark.proves("R12", "T28")
+def test_a_canvas_that_was_given_its_ids_is_enqueued_once(outbox: Outbox, make_app: MakeApp) -> None:
+    app = make_app(NOWHERE)
+    install(app, outbox)
+    outbox.on_commit = None
+    add = app.tasks["shop.add"]
+    canvas = group(add.s(n).set(task_id=f"parcel {n}") for n in range(2))
+    with outbox.store.engine.begin() as transaction:
+        first, second = (outbox.send_canvas(transaction, canvas) for _ in range(2))
+        outbox.send_canvas(transaction, add.s(3))
+        outbox.send_canvas(transaction, add.s(3))
+    assert (first.created, second.created) == (True, False)
+    assert first.message_ids == second.message_ids
+    assert len(outbox.list()) == 4
+
+
 def test_a_broker_that_is_away_charges_nothing(outbox: Outbox, make_app: MakeApp) -> None:
     install(make_app(NOWHERE), outbox)
     outbox.on_commit = None
