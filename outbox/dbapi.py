@@ -66,7 +66,7 @@ class DriverTransaction:
         except self._errors as error:
             raise DriverError(compiled.string, error, connection_lost=self._is_lost()) from error
 
-    def after_commit(self, _call: Callable[[], None]) -> None:
+    def after_commit(self, _call: Callable[[], object]) -> None:
         """Nothing: no driver tells of its commits. The relay's next tick finds the message."""
 
 

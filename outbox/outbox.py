@@ -78,8 +78,8 @@ class Outbox:
             self.channels.register(channel)
         self.telemetry = telemetry or Telemetry()
         self._start_token = secrets.token_hex(4)
-        self.on_commit: Callable[[], None] | None = None
-        """Called after each commit that holds a new message: the nudge. It must not block."""
+        self.on_commit: transactions.OnCommit | None = None
+        """Called after each commit that holds new messages, once for each of their channels: the nudge. It must not block."""
         self.delivery = Delivery(self.store, self.telemetry, self.owner)
         self.maintenance = Maintenance(self.store, self.channels, self.telemetry, retention or Retention())
         _forget_after_fork(ref(self))
@@ -167,10 +167,12 @@ class Outbox:
                 raise dbapi.meaning_of(error, self.store.tables) from error
             enqueuing.queued = queued
         checkpoints.reach("enqueue", "inserted")
-        for channel, count in Counter(row.channel for row, one in zip(rows, queued, strict=True) if one.created).items():
+        created = [row for row, one in zip(rows, queued, strict=True) if one.created]
+        for channel, count in Counter(row.channel for row in created).items():
             self.telemetry.emit(Enqueued(channel, count))
         if self.on_commit is not None:
-            transactions.after_commit(transaction, self.on_commit)
+            for channel in {row.channel for row in created if not row.delay_ms}:
+                transactions.after_commit(transaction, transactions.WakeUp(self.on_commit, channel))
         return queued
 
     def enqueue_reply(

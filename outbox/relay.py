@@ -14,7 +14,7 @@ from outbox.message import Claim, Message
 from outbox.policy.destination import Limits, shares
 from outbox.policy.texts import check_text
 from outbox.store.protocol import Store
-from outbox.store.records import Gate, GateState, Lane, Stamp
+from outbox.store.records import Claimed, Gate, GateState, Lane, Stamp
 from outbox.telemetry import BrokerFailed, RelayIdled, RelayPassed, Telemetry
 
 _log = logging.getLogger("outbox")
@@ -81,14 +81,38 @@ class Relay:
         while not self._broker_rests() and not should_stop():
             if not self._round(report, failures) or time.monotonic() - started >= budget_s:
                 break
+        self._tell(report, started)
+        if failures:
+            raise _together(list(failures.values()))
+        return report
+
+    def pull(self, channel: Channel) -> Batch | None:
+        """Claim what one delivery task can carry, for a task that is under way already: the way without a second hop.
+
+        By the same rules as a pass. Rows that must travel alone, and do not fit, are published.
+        """
+        started = time.monotonic()
+        names = [channel.name]
+        pending = self._store.pending(names)
+        if pending.unstamped and self._store.stamp(names, self._defaults_of, _STAMP_LIMIT):
+            pending = self._store.pending(names)
+        gates = [gate for gate in self._store.gates(closed_only=False) if gate.channel == channel.name] if pending.lanes else []
+        if _is_closed(gates):
+            return None
+        for claimed, ready in self._claims(channel, sorted(pending.lanes, key=_urgency), gates, channel.batch_size):
+            if len(ready) > 1:
+                self._dispatch(ready[1:], RelayReport())
+            if ready:
+                self._tell(RelayReport(len(claimed.claims), tasks=len(ready)), started)
+                return ready[0]
+        return None
+
+    def _tell(self, report: RelayReport, started: float) -> None:
         if report.claimed or report.redispatched:
             duration_ms = round((time.monotonic() - started) * 1000)
             self._telemetry.emit(RelayPassed(report.claimed, report.redispatched, report.tasks, duration_ms))
         else:
             self._telemetry.emit(RelayIdled())
-        if failures:
-            raise _together(list(failures.values()))
-        return report
 
     def _round(self, report: RelayReport, failures: dict[str, Exception]) -> bool:
         """One look at everything that is pending; whether another look may find more."""
@@ -103,8 +127,7 @@ class Relay:
         lanes = {name: list(due) for name, due in groupby(sorted(pending.lanes, key=_urgency), key=lambda lane: lane.channel)}
         for channel in self._channels:
             here = [gate for gate in gates if gate.channel == channel.name]
-            closed = any(gate.state is GateState.CLOSED and not gate.target for gate in here)
-            if closed or channel.name in failures:
+            if _is_closed(here) or channel.name in failures:
                 continue
             try:
                 if pending.overdue:
@@ -128,16 +151,22 @@ class Relay:
 
     def _claim(self, channel: Channel, lanes: Sequence[Lane], gates: Sequence[Gate], report: RelayReport) -> int:
         moved = 0
-        allowed = shares(channel.max_in_flight, [lane.priority for lane in lanes])
-        for lane in lanes:
-            if self._broker_rests():
-                break
-            claimed = self._store.claim(lane, self._claim_limit, _limits(channel, gates, allowed[lane.priority]))
-            ready = batches(channel, claimed.claims, capped=claimed.capped, watched=any(gate.failures for gate in gates))
+        for claimed, ready in self._claims(channel, lanes, gates, self._claim_limit):
             if ready and self._dispatch(ready, report):
                 report.claimed += len(claimed.claims)
             moved += claimed.moved
         return moved
+
+    def _claims(
+        self, channel: Channel, lanes: Sequence[Lane], gates: Sequence[Gate], limit: int
+    ) -> Iterator[tuple[Claimed, list[Batch]]]:
+        """Claim lane after lane, unless the broker refused what came of the one before."""
+        allowed = shares(channel.max_in_flight, [lane.priority for lane in lanes])
+        for lane in lanes:
+            if self._broker_rests():
+                break
+            claimed = self._store.claim(lane, limit, _limits(channel, gates, allowed[lane.priority]))
+            yield claimed, batches(channel, claimed.claims, capped=claimed.capped, watched=any(gate.failures for gate in gates))
 
     def _dispatch(self, ready: Sequence[Batch], report: RelayReport) -> bool:
         try:
@@ -185,6 +214,11 @@ def _ordering_key(channel: Channel, message: Message) -> str | None:
         _log.exception("message %s gets no ordering key", message.id)
         return None
     return key
+
+
+def _is_closed(gates: Sequence[Gate]) -> bool:
+    """Whether the whole channel is, of whose gates these are."""
+    return any(gate.state is GateState.CLOSED and not gate.target for gate in gates)
 
 
 def _limits(channel: Channel, gates: Sequence[Gate], share: int) -> Limits:

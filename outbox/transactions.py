@@ -2,6 +2,8 @@
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -48,15 +50,26 @@ def async_handle(handle: Any) -> Any:
     return handle
 
 
-def after_commit(handle: Any, call: Callable[[], None]) -> None:
-    """Run ``call`` once when the handle's transaction has been committed; a rollback forgets it.
+OnCommit = Callable[[str, bool], object]
+"""Called with a channel that has a new message, and whether the commit is done (``True``) or about to be."""
 
-    A session says so when the commit is done; a bare connection, just before. The nudge is late enough for both. A driver's
-    own connection says nothing.
+
+@dataclass(frozen=True, slots=True)
+class WakeUp:
+    """What is to be done after a commit, once however many messages of the channel it holds."""
+
+    call: OnCommit
+    channel: str
+
+
+def after_commit(handle: Any, wake_up: WakeUp) -> None:
+    """Call once when the handle's transaction has been committed; a rollback forgets it.
+
+    A session says so when the commit is done; a bare connection, just before. A driver's own connection says nothing.
     """
     handle = _unwrapped(handle)
     if (joined := dbapi.join(handle)) is not None:
-        joined.after_commit(call)
+        joined.after_commit(partial(wake_up.call, wake_up.channel, True))
         return
     if handle not in _waiting:
         _waiting[handle] = set()
@@ -66,10 +79,10 @@ def after_commit(handle: Any, call: Callable[[], None]) -> None:
         else:
             event.listen(handle, "commit", _call)
             event.listen(handle, "rollback", _forget)
-    _waiting[handle].add(call)
+    _waiting[handle].add(wake_up)
 
 
-_waiting: WeakKeyDictionary[Any, set[Callable[[], None]]] = WeakKeyDictionary()
+_waiting: WeakKeyDictionary[Any, set[WakeUp]] = WeakKeyDictionary()
 """What each session or connection does after its commit. Its listeners stay: removing them while they run is not safe."""
 
 
@@ -84,12 +97,12 @@ def _session_ended(session: Session, transaction: SessionTransaction) -> None:
 
 
 def _call(handle: Session | Connection) -> None:
-    calls, _waiting[handle] = _waiting[handle], set()
-    if calls:
+    wake_ups, _waiting[handle] = _waiting[handle], set()
+    if wake_ups:
         checkpoints.reach("enqueue", "nudge")
-    for call in calls:
+    for wake_up in wake_ups:
         try:
-            call()
+            wake_up.call(wake_up.channel, isinstance(handle, Session))
         except Exception:  # the data is committed, or about to be: nothing may tell the application otherwise
             _log.exception("what was to be done after the commit failed")
 

@@ -33,6 +33,11 @@ def pack(claims: Sequence[Claim], *, capped: bool, watched: bool = False) -> dic
     return {"v": VERSION, "claims": rows, **({"more": True} if capped else {}), **({"watched": True} if watched else {})}
 
 
+def pull() -> dict[str, Any]:
+    """The keyword arguments of a delivery task that claims by itself what is due. A release that cannot does nothing."""
+    return {"v": VERSION, "claims": [], "pull": True}
+
+
 def unpack(version: object, rows: object) -> list[Claim]:
     """The claims of a delivery task. Raises :class:`UnreadableEnvelope`."""
     if version != VERSION:

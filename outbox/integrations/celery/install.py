@@ -1,7 +1,6 @@
 """``install(app, outbox)``: tasks, queues, beat schedule, nudge and worker signals for an existing Celery application."""
 
 import logging
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -19,7 +18,7 @@ from outbox.integrations.celery.names import MAINTAIN_TASK, RELAY_QUEUE, RELAY_T
 from outbox.integrations.celery.nudge import Nudge
 from outbox.integrations.celery.registering import declare, register
 from outbox.outbox import Outbox
-from outbox.relay import Relay
+from outbox.relay import Batch, Relay
 from outbox.tasks.calls import CHANNEL
 
 _log = logging.getLogger("outbox.celery")
@@ -37,7 +36,7 @@ class Installation:
     """What ``install`` set up, for tests and for tools that publish by hand."""
 
     relay: Relay
-    nudge: Callable[[], None]
+    nudge: Nudge
     lifetime: Lifetime
 
 
@@ -79,11 +78,12 @@ def install(
     if declare_queues:
         declare(app, RELAY_QUEUE)
     request = request_class(Undertaker(outbox))
+    installed = Installation(relay, nudge, lifetime)
 
     def add(channel: Channel) -> None:
         if durable_tasks and isinstance(channel, CeleryTasks):
             channel.bind(app)
-        _register_delivery(app, outbox, channel, nudge, lifetime, request, delivery_budget_s)
+        _register_delivery(app, outbox, installed, channel, request, delivery_budget_s)
         if declare_queues:
             declare(app, channel_queue(channel.name))
 
@@ -91,7 +91,7 @@ def install(
     if durable_tasks and CHANNEL not in outbox.channels:
         outbox.channels.register(CeleryTasks(), implied=True)
     outbox.on_commit = nudge
-    return Installation(relay, nudge, lifetime)
+    return installed
 
 
 def _require_seconds(**durations: object) -> None:
@@ -124,23 +124,28 @@ def _register_periodic(
 
 
 def _register_delivery(
-    app: Celery, outbox: Outbox, channel: Channel, nudge: Callable[[], None], lifetime: Lifetime, request: type, budget_s: float
+    app: Celery, outbox: Outbox, installed: Installation, channel: Channel, request: type, budget_s: float
 ) -> None:
     def deliver(
-        v: object = None, claims: object = None, more: object = False, watched: object = False, **_newer: object
-    ) -> dict[str, Any]:
+        v: object = None, claims: object = None, more: object = False, watched: object = False, pull: object = False,
+        **_newer: object,
+    ) -> dict[str, Any]:  # fmt: skip
         checkpoints.reach("task", "received")
         try:
-            taken_over = envelope.unpack(v, claims)
+            batch = Batch(channel.name, envelope.unpack(v, claims), capped=bool(more), watched=bool(watched))
         except envelope.UnreadableEnvelope as error:
             # The rows stay dispatched; past their horizon a relay of this release publishes them again.
             _log.warning("a message for channel %s was ignored: %s", channel.name, error)
             return {"ignored": str(error)}
+        if pull and not batch.claims:
+            batch = installed.relay.pull(channel) or batch
+            if len(batch.claims) >= channel.batch_size:
+                installed.nudge()  # where a whole batch was due, more may be, and other workers can have it
         report = outbox.delivery.run(
-            channel, taken_over, budget_s=budget_s, should_stop=lifetime.stopping, watched=bool(watched)
+            channel, batch.claims, budget_s=budget_s, should_stop=installed.lifetime.stopping, watched=batch.watched
         )
-        if more or report.unblocked or report.released:
-            nudge()
+        if batch.capped or report.unblocked or report.released:
+            installed.nudge()
         return {**report.statuses, "refused": report.refused, "released": report.released}
 
     time_limit_s = budget_s + channel.timeout + _SETTLE_GRACE_S

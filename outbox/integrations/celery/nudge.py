@@ -1,19 +1,25 @@
-"""The nudge: after a commit, wake the relay from a background thread. Losing one costs latency, never a message."""
+"""The nudge: after a commit, have its messages sent at once. Losing one costs latency, never a message.
+
+Where a channel's queue is empty, whoever serves it is idle: its next delivery task claims by itself what is due, one hop from
+commit to send. Where tasks wait, a hop more costs nothing, and the relay fills whole batches.
+"""
 
 import threading
 import time
+from collections.abc import Iterator
 
 from celery import Celery
 
+from outbox.integrations.celery import envelope
 from outbox.integrations.celery.forking import after_fork
-from outbox.integrations.celery.names import RELAY_QUEUE, RELAY_TASK
+from outbox.integrations.celery.names import RELAY_QUEUE, RELAY_TASK, channel_queue, deliver_task
 from outbox.integrations.celery.publishing import Publication, Publisher
 from outbox.telemetry import Nudged, NudgeFailed, Telemetry
 
-_GATHER_S = 0.002
-"""How long the commits of one moment are gathered into one wake-up; a bare connection reports its commit just before it."""
+_COMMIT_S = 0.002
+"""A bare connection reports its commit just before it: about as long as that takes."""
 _PAUSE_S = 0.05
-"""Between two wake-ups: the pass that one began sees what is committed meanwhile."""
+"""Between two wake-ups of the relay: the pass that one began sees what is committed meanwhile."""
 _REST_S = 5.0
 """Pause after a failure: while the broker is away, beat's ticks are as good."""
 _ENOUGH_WAITING = 10
@@ -26,41 +32,65 @@ class Nudge:
     An application whose tasks run eagerly has no relay to wake: there a test delivers by ``outbox.drain()``.
     """
 
+    _started: bool
+
     def __init__(self, app: Celery, telemetry: Telemetry, *, expires_s: float) -> None:
         self._app = app
         self._publisher = Publisher(app)
         self._telemetry = telemetry
-        self._wake_up = Publication(RELAY_TASK, {}, {"queue": RELAY_QUEUE, "expires": expires_s})
+        self._expires_s = expires_s
         self._begin_anew()
         after_fork(self._begin_anew)
 
-    def __call__(self) -> None:
-        if not self._app.conf.task_always_eager:
-            self._start()
-            self._wanted.set()
+    def __call__(self, channel: str | None = None, committed: bool = True) -> None:
+        """``channel`` has a message that is due, or any may have; ``committed`` is false just before the commit."""
+        if self._app.conf.task_always_eager:
+            return
+        with self._lock:
+            self._wanted.add(channel)
+            self._uncommitted |= not committed
+            if not self._started:
+                threading.Thread(target=self._run, args=(self._awake,), name="outbox-nudge", daemon=True).start()
+                self._started = True
+        self._awake.set()
 
     def _begin_anew(self) -> None:
         self._lock = threading.Lock()
-        self._wanted = threading.Event()
+        self._awake = threading.Event()
+        self._wanted: set[str | None] = set()
+        self._uncommitted = False
         self._started = False
 
-    def _start(self) -> None:
-        with self._lock:
-            if not self._started:
-                threading.Thread(target=self._run, args=(self._wanted,), name="outbox-nudge", daemon=True).start()
-                self._started = True
-
-    def _run(self, wanted: threading.Event) -> None:
+    def _run(self, awake: threading.Event) -> None:
         while True:
-            wanted.wait()
-            time.sleep(_GATHER_S)
-            wanted.clear()
+            awake.wait()
+            if self._uncommitted:
+                time.sleep(_COMMIT_S)
+            awake.clear()
+            with self._lock:
+                wanted, self._wanted, self._uncommitted = self._wanted, set(), False
             try:
-                if self._publisher.waiting(RELAY_QUEUE) < _ENOUGH_WAITING:
-                    self._publisher.publish([self._wake_up])
+                publications = list(self._publications(wanted))
+                if publications:
+                    self._publisher.publish(publications)
                     self._telemetry.emit(Nudged())
             except Exception as error:  # a hook of the application's may raise anything, and this thread must outlive it
                 self._telemetry.emit(NudgeFailed(str(error)))
                 time.sleep(_REST_S)
             else:
-                time.sleep(_PAUSE_S)
+                if any(publication.task == RELAY_TASK for publication in publications):
+                    time.sleep(_PAUSE_S)
+
+    def _publications(self, wanted: set[str | None]) -> Iterator[Publication]:
+        """A pull for each channel that is idle; for all others together, one wake-up of the relay."""
+        idle = {channel for channel in wanted if channel is not None and self._is_idle(channel)}
+        for channel in idle:
+            options = {"queue": channel_queue(channel), "shadow": deliver_task(channel), "argsrepr": "(what is due)"}
+            yield Publication(
+                deliver_task(channel), envelope.pull(), {**options, "kwargsrepr": "{}", "expires": self._expires_s}
+            )
+        if wanted - idle and self._publisher.waiting(RELAY_QUEUE) < _ENOUGH_WAITING:
+            yield Publication(RELAY_TASK, {}, {"queue": RELAY_QUEUE, "expires": self._expires_s})
+
+    def _is_idle(self, channel: str) -> bool:
+        return deliver_task(channel) in self._app.tasks and self._publisher.waiting(channel_queue(channel)) == 0

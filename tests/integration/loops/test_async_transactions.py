@@ -78,7 +78,7 @@ async def test_a_savepoint_takes_its_message_along(outbox: Outbox, engine: Async
 
 async def test_the_nudge_comes_once_after_the_real_commit(outbox: Outbox, engine: AsyncEngine) -> None:
     seen: list[int] = []
-    outbox.on_commit = lambda: seen.append(kept(outbox))
+    outbox.on_commit = lambda _channel, _committed: seen.append(kept(outbox))
     async with AsyncSession(engine) as session:
         await outbox.aenqueue(session, "chat")
         await session.rollback()

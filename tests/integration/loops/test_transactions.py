@@ -271,7 +271,12 @@ def test_a_database_that_cannot_be_reached_is_told_from_a_bad_message(outbox: Ou
 def nudges(outbox: Outbox, application: Engine) -> list[int]:
     """For each nudge, how many messages another connection saw at that moment."""
     seen: list[int] = []
-    outbox.on_commit = lambda: seen.append(kept(outbox))
+
+    def note(_channel: str, committed: bool) -> None:
+        assert committed
+        seen.append(kept(outbox))
+
+    outbox.on_commit = note
     return seen
 
 
@@ -335,7 +340,7 @@ def test_a_savepoint_that_is_rolled_back_keeps_the_others_nudge(outbox: Outbox, 
 
 def test_a_connections_commit_nudges_once_and_its_rollback_never(outbox: Outbox, application: Engine) -> None:
     nudges: list[str] = []
-    outbox.on_commit = lambda: nudges.append("now")
+    outbox.on_commit = lambda _channel, committed: nudges.append("committed" if committed else "about to be")
     with application.connect() as connection:
         outbox.enqueue(connection, "chat")
         outbox.enqueue(connection, "chat")
@@ -347,16 +352,28 @@ def test_a_connections_commit_nudges_once_and_its_rollback_never(outbox: Outbox,
             outbox.enqueue(connection, "chat")
         assert nudges == []
         connection.commit()
-        assert nudges == ["now"]
+        assert nudges == ["about to be"]
         connection.execute(ORDER)
         connection.commit()
-        assert nudges == ["now"]
+        assert nudges == ["about to be"]
+
+
+def test_each_channel_with_a_new_message_that_is_due_is_nudged_once(outbox: Outbox, application: Engine) -> None:
+    nudged: list[str] = []
+    outbox.on_commit = lambda channel, _committed: nudged.append(channel)
+    with Session(application) as session, session.begin():
+        for channel in ("chat", "mail", "chat"):
+            outbox.enqueue(session, channel, idempotency_key=f"{channel}-1")
+        outbox.enqueue(session, "later", delay=60)
+    with Session(application) as session, session.begin():
+        outbox.enqueue(session, "chat", idempotency_key="chat-1")
+    assert sorted(nudged) == ["chat", "mail"]
 
 
 def test_a_nudge_that_fails_does_not_fail_the_commit(
     outbox: Outbox, application: Engine, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def fail() -> None:
+    def fail(_channel: str, _committed: bool) -> None:
         raise RuntimeError("no broker")
 
     outbox.on_commit = fail

@@ -1,0 +1,74 @@
+"""What a commit sets off: where the channel is idle, a delivery task that claims by itself; otherwise a relay pass."""
+
+import redis
+from celery import Celery
+from sqlalchemy.orm import Session
+
+from outbox import Outbox
+from outbox.integrations.celery import install
+from tests.integration.celery.conftest import MakeStack
+from tests.integration.celery.nodes import eventually
+
+
+def waiting(broker: str, queue: str) -> int:
+    with redis.Redis.from_url(broker) as client:
+        return int(client.llen(queue))  # type: ignore[arg-type]
+
+
+def test_an_idle_channel_needs_neither_relay_nor_beat(
+    make_stack: MakeStack, database_url: str, redis_url: str, pool: str
+) -> None:
+    stack = make_stack(database_url, redis_url, nudging=True)
+    stack.worker(pool=pool, queues=["outbox.bulk"])
+    stack.await_ready()
+    ids = []
+    for sent in range(1, 6):
+        with Session(stack.outbox.store.engine) as session, session.begin():
+            ids.append(stack.outbox.enqueue(session, "bulk").id)
+        stack.await_statuses(delivered=sent)
+    stack.was_sent_once(ids)
+    assert waiting(redis_url, "outbox.relay") == 0
+
+
+def test_more_than_a_batch_wakes_the_relay_for_the_rest(make_stack: MakeStack, database_url: str, redis_url: str) -> None:
+    stack = make_stack(database_url, redis_url, nudging=True)
+    ids = stack.enqueue("bulk", 250)
+    stack.worker(pool="threads", queues=["outbox.bulk", "outbox.relay"])
+    stack.await_statuses(delivered=250)
+    stack.was_sent_once(ids)
+
+
+def test_where_tasks_wait_the_relay_is_woken_and_no_more_is_put_before_them(
+    make_stack: MakeStack, sqlite_url: str, redis_url: str
+) -> None:
+    stack = make_stack(sqlite_url, redis_url, nudging=True)
+    stack.enqueue("bulk")
+    eventually(lambda: waiting(redis_url, "outbox.bulk") == 1, "a task that claims by itself")
+    assert waiting(redis_url, "outbox.relay") == 0
+    stack.enqueue("bulk")
+    eventually(lambda: waiting(redis_url, "outbox.relay") == 1, "a wake-up of the relay")
+    assert waiting(redis_url, "outbox.bulk") == 1
+    assert stack.statuses() == {"queued": 2}
+
+
+def test_two_tasks_that_claim_by_themselves_send_nothing_twice(
+    make_stack: MakeStack, database_url: str, redis_url: str
+) -> None:
+    stack = make_stack(database_url, redis_url, nudging=True)
+    workers = [stack.worker(pool="threads", queues=["outbox.single", "outbox.relay"]) for _ in range(2)]
+    stack.await_ready()
+    ids = [stack.enqueue("single")[0] for _ in range(40)]
+    stack.await_statuses(delivered=40)
+    stack.was_sent_once(ids)
+    assert all(worker.is_running() for worker in workers)
+
+
+def test_an_application_that_only_enqueues_wakes_the_relay(sqlite_url: str, redis_url: str) -> None:
+    outbox = Outbox(sqlite_url)
+    outbox.upgrade_schema()
+    install(Celery("shop", broker=redis_url, set_as_current=False), outbox)
+    with Session(outbox.store.engine) as session, session.begin():
+        outbox.enqueue(session, "somewhere")
+    eventually(lambda: waiting(redis_url, "outbox.relay") == 1, "a wake-up of the relay")
+    assert waiting(redis_url, "outbox.somewhere") == 0
+    outbox.close()

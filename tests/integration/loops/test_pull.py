@@ -1,0 +1,138 @@
+"""A delivery task that claims for itself: one batch, by the rules of every relay pass."""
+
+from outbox import NewMessage, Outbox
+from outbox.errors import BrokerUnavailable
+from outbox.policy.destination import Rate
+from outbox.relay import Batch, Relay
+from outbox.telemetry import RelayPassed
+from tests.integration.conftest import OpenOutbox
+from tests.integration.loops.scene import Capture, Chat, Events, claim, deliver, enqueue, enqueue_many, put, statuses
+
+
+def pull(outbox: Outbox, channel: str = "chat", dispatcher: Capture | None = None) -> Batch | None:
+    relay = Relay(outbox.store, outbox.channels, dispatcher or Capture(), outbox.telemetry)
+    return relay.pull(outbox.channels.get(channel))
+
+
+def test_a_pull_claims_one_batch_and_leaves_the_rest_due(outbox: Outbox) -> None:
+    chat = Chat(batch_size=3)
+    outbox.register(chat)
+    ids = enqueue_many(outbox, 5)
+    batch = pull(outbox)
+    assert batch is not None
+    assert {each.id for each in batch.claims} == set(ids[:3])
+    assert statuses(outbox, ids) == ["dispatched"] * 3 + ["queued"] * 2
+    deliver(outbox, batch.claims)
+    assert len(chat.sent) == 3
+
+
+def test_where_nothing_is_due_a_pull_costs_nothing_but_a_look(outbox: Outbox) -> None:
+    outbox.register(Chat())
+    enqueue(outbox, NewMessage(channel="chat", delay=60))
+    assert pull(outbox) is None
+
+
+def test_a_pull_leaves_other_channels_alone(outbox: Outbox) -> None:
+    outbox.register(Chat())
+    outbox.register(Chat("other"))
+    (other,) = enqueue_many(outbox, 1, channel="other")
+    assert pull(outbox) is None
+    assert statuses(outbox, [other]) == ["queued"]
+
+
+def test_a_pull_and_a_pass_never_claim_the_same_row(outbox: Outbox) -> None:
+    outbox.register(Chat(batch_size=2))
+    ids = enqueue_many(outbox, 4)
+    pulled = pull(outbox)
+    assert pulled is not None
+    assert {each.id for each in claim(outbox)} == set(ids) - {each.id for each in pulled.claims}
+
+
+def test_a_paused_channel_gives_a_pull_nothing(outbox: Outbox) -> None:
+    outbox.register(Chat())
+    enqueue_many(outbox, 1)
+    outbox.pause("chat")
+    assert pull(outbox) is None
+
+
+def test_a_pull_keeps_to_the_channels_cap_and_says_that_it_is_full(outbox: Outbox) -> None:
+    outbox.register(Chat(max_in_flight=2))
+    enqueue_many(outbox, 3)
+    batch = pull(outbox)
+    assert batch is not None
+    assert (len(batch.claims), batch.capped) == (2, True)
+    assert pull(outbox) is None
+
+
+def test_a_pull_keeps_to_the_channels_rate(outbox: Outbox) -> None:
+    outbox.register(Chat(rate_limit=Rate(1, 60)))
+    enqueue_many(outbox, 2)
+    batch = pull(outbox)
+    assert batch is not None
+    assert len(batch.claims) == 1
+    assert pull(outbox) is None
+
+
+def test_a_pull_takes_the_most_urgent_first(outbox: Outbox) -> None:
+    outbox.register(Chat(batch_size=1))
+    _, urgent = enqueue(outbox, NewMessage(channel="chat"), NewMessage(channel="chat", priority=9))
+    batch = pull(outbox)
+    assert batch is not None
+    assert [each.id for each in batch.claims] == [urgent]
+
+
+def test_a_pull_brings_the_rows_of_a_key_in_their_order(outbox: Outbox) -> None:
+    chat = Chat(concurrency=4)
+    outbox.register(chat)
+    enqueue_many(outbox, 4, ordering_key="room")
+    batch = pull(outbox)
+    assert batch is not None
+    deliver(outbox, batch.claims)
+    assert chat.sent == ["0", "1", "2", "3"]
+
+
+def test_rows_whose_outcome_is_unknown_travel_alone_from_a_pull_too(outbox: Outbox) -> None:
+    outbox.register(Chat())
+    ids = enqueue_many(outbox, 3)
+    for message_id in ids[:2]:
+        put(outbox, message_id, outcome_unknown=1)
+    others = Capture()
+    batch = pull(outbox, dispatcher=others)
+    assert batch is not None
+    assert sorted(len(each.claims) for each in [batch, *others.batches]) == [1, 1, 1]
+    assert {each.id for each in [*batch.claims, *others.claims]} == set(ids)
+
+
+def test_what_a_pull_cannot_publish_is_given_back(outbox: Outbox) -> None:
+    class Gone(Capture):
+        def dispatch(self, batches: object) -> None:
+            raise BrokerUnavailable("gone")
+
+    outbox.register(Chat())
+    ids = enqueue_many(outbox, 2)
+    for message_id in ids:
+        put(outbox, message_id, outcome_unknown=1)
+    batch = pull(outbox, dispatcher=Gone())
+    assert batch is not None
+    kept = [each.id for each in batch.claims]
+    assert statuses(outbox, kept) == ["dispatched"]
+    assert statuses(outbox, [message_id for message_id in ids if message_id not in kept]) == ["queued"]
+
+
+def test_messages_of_an_application_that_does_not_know_the_channel_are_stamped_and_pulled(open_outbox: OpenOutbox) -> None:
+    ids = enqueue_many(open_outbox(), 2)
+    worker = open_outbox()
+    worker.register(Chat(max_attempts=7))
+    batch = pull(worker)
+    assert batch is not None
+    assert {each.id for each in batch.claims} == set(ids)
+    assert worker.get(ids[0]).max_attempts == 7
+
+
+def test_a_pull_is_told_like_a_pass(outbox: Outbox) -> None:
+    outbox.register(Chat())
+    enqueue_many(outbox, 2)
+    events = Events(outbox)
+    pull(outbox)
+    (passed,) = events.of(RelayPassed)
+    assert (passed.claimed, passed.redispatched, passed.tasks) == (2, 0, 1)
