@@ -78,8 +78,7 @@ class HttpClient:
     async def download(self, url: str, *, longest: int, timeout_s: float) -> Answer:
         """Request what stands at ``url``; an answer with its whole body, of at most ``longest`` bytes.
 
-        Raises :class:`~outbox.RetryLater` when it could not be had whole, whatever the reason: asking again changes nothing.
-        Raises :class:`~outbox.PermanentFailure` when the URL is refused or the body is longer.
+        Raises as :meth:`request` does, also when half a body came, and :class:`~outbox.PermanentFailure` for a longer one.
         """
         try:
             async with self._session().get(
@@ -92,8 +91,7 @@ class HttpClient:
                         raise PermanentFailure(f"it is longer than {longest} bytes")
                 return Answer(response.status, response.headers, bytes(body))
         except (aiohttp.ClientError, OSError) as error:
-            signal = _signal(error, timeout_s)
-            raise (RetryLater(str(signal)) if isinstance(signal, OutcomeUnknown) else signal) from None
+            raise _signal(error, timeout_s) from None
 
     async def aclose(self) -> None:
         """Close the connections of the running event loop."""

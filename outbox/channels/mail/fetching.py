@@ -34,7 +34,7 @@ async def _fetched(media: Media, place: int, client: HttpClient, longest: int, t
             raise answer.failure()
     except RetryLater as failure:
         raise RetryLater(f"{what}: {failure}", None if failure.after_ms is None else failure.after_ms / 1000) from None
-    except OutcomeUnknown as failure:  # a gateway's 502; only a file was asked for
+    except OutcomeUnknown as failure:  # only a file was asked for
         raise RetryLater(f"{what}: {failure}") from None
     except PermanentFailure as failure:
         raise PermanentFailure(f"{what}: {failure}") from None

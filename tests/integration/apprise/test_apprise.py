@@ -127,6 +127,19 @@ async def test_a_part_that_was_taken_is_never_sent_again(receiver: Receiver, mon
     assert requests == 1
 
 
+async def test_the_plugin_is_given_the_channels_time_limits(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    limits: list[tuple[float, float]] = []
+
+    def notify(self: Any, **kwargs: Any) -> bool:
+        limits.append(self.request_timeout)
+        return True
+
+    monkeypatch.setattr("apprise.plugins.custom_json.NotifyJSON.notify", notify)
+    channel = Apprise(services={"ops": f"{service(receiver)}?rto=60"}, connect_timeout=2.5, read_timeout=7.5)
+    assert isinstance(await outcome(channel, notification()), Delivered)
+    assert limits == [(2.5, 7.5)]
+
+
 async def test_a_plugin_that_breaks_leaves_an_unknown_outcome_and_its_text_untold(
     receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -162,16 +175,22 @@ class TestItsLog:
             Apprise(services={"ops": f"tgram://{TOKEN}"})
         assert TOKEN not in loud.text
 
-    async def test_goes_on_for_the_applications_own_notifications(
-        self, receiver: Receiver, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        caplog.set_level(logging.INFO)
+    async def test_goes_on_for_the_applications_own_notifications(self, receiver: Receiver) -> None:
+        heard: list[logging.LogRecord] = []
+        handler = logging.Handler()
+        handler.emit = heard.append  # type: ignore[method-assign]
         await outcome(Apprise(services={"ops": service(receiver)}), notification())
         own = apprise.Apprise()
         own.add(f"json://127.0.0.1:{receiver.port}")
-        assert await asyncio.to_thread(own.notify, "hello")
-        told = {record.levelname for record in caplog.records if record.name == "apprise"}
-        assert told == {"INFO"}
+        logging.getLogger("apprise").addHandler(handler)
+        logging.getLogger("apprise").setLevel(logging.INFO)
+        try:
+            await outcome(Apprise(services={"ops": service(receiver)}), notification())
+            assert heard == []
+            assert await asyncio.to_thread(own.notify, "hello")
+        finally:
+            logging.getLogger("apprise").removeHandler(handler)
+        assert {record.levelname for record in heard} == {"INFO"}
 
 
 class TestThroughTheOutbox:

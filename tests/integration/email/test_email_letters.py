@@ -257,5 +257,17 @@ class TestMediaByUrl:
             came_to = await self._fetched(email, f"http://127.0.0.1:{server.port}/x", timeout_s=1.0)
         assert isinstance(came_to, Retry)
 
+    async def test_several_slow_ones_share_that_time(self, make_email: MakeEmail, post_office: PostOffice) -> None:
+        async def slow(request: Any, writer: asyncio.StreamWriter) -> None:
+            await asyncio.sleep(0.4)
+            await answer(200, PIXEL)(request, writer)
+
+        email = make_email(port=post_office.port, security="none", **LOOPBACK)
+        async with receiving() as server:
+            server.behaviour = slow
+            url = f"http://127.0.0.1:{server.port}/chart.png"
+            came_to = await outcome(email, letter({"text": "look", "media": [url, url]}), timeout_s=2.0)
+        assert isinstance(came_to, Retry)
+
     async def _fetched(self, email: Email, url: str, **attempt: Any) -> Outcome:
         return await outcome(email, letter({"text": "look", "media": [url]}), **attempt)
