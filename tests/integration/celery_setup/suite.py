@@ -1,4 +1,4 @@
-"""pytest-celery's own `celery_setup` around a worker with an outbox. Run by `test_celery_setup.py`, with that plugin switched on.
+"""pytest-celery's own `celery_setup` around a worker with an outbox; `test_celery_setup.py` runs it with the plugin on.
 
 Broker and worker are processes of this machine; with ``OUTBOX_TEST_DOCKER=1`` the broker is pytest-celery's container.
 """
@@ -16,6 +16,7 @@ from outbox.relay import Relay
 from tests.integration.celery.application import Settings, create
 from tests.integration.celery.ledger import Ledger
 from tests.integration.celery.nodes import Node, Nursery, eventually
+from tests.integration.celery.stack import WITHOUT_CHATTER
 from tests.integration.celery_setup.containers import LocalBroker, LocalWorker
 from tests.servers.valkey import OwnValkeyServer
 
@@ -58,19 +59,7 @@ def outbox(settings: Settings) -> Iterator[Outbox]:
 def default_worker_container(settings: Settings, outbox: Outbox) -> Iterator[LocalWorker]:
     """Our worker, in place of the plugin's image."""
     nursery = Nursery()
-    arguments = [
-        "worker",
-        "-l",
-        "INFO",
-        "-n",
-        "worker@here",
-        "-P",
-        "prefork",
-        "-c",
-        "2",
-        "--without-gossip",
-        "--without-mingle",
-    ]
+    arguments = ["worker", "-l", "INFO", "-n", "worker@here", "-P", "prefork", "-c", "2", *WITHOUT_CHATTER]
     node = Node(nursery, "worker", arguments, settings.to_environment(), " ready.")
     yield LocalWorker(node)
     node.close()
