@@ -23,7 +23,7 @@ from outbox.outbox import Outbox
 _Function = TypeVar("_Function", bound=Callable[[Message, Attempt], Any])
 
 EMAIL_BACKEND = "outbox.integrations.django.mail.EmailBackend"
-TASKS_BACKEND = "outbox.integrations.django.tasks.OutboxBackend"
+TASKS_BACKEND = "outbox.integrations.django.task_backend.OutboxBackend"
 
 
 class DjangoOutbox(Outbox):
@@ -164,7 +164,7 @@ def _implied(configured: Configuration) -> Iterator[Channel]:
 
         yield MailChannel(configured.email_backend, **configured.email_policy)
     if any(backend.get("BACKEND") == TASKS_BACKEND for backend in getattr(settings, "TASKS", {}).values()):
-        from outbox.integrations.django.tasks import TaskChannel
+        from outbox.integrations.django.task_backend import TaskChannel
 
         yield TaskChannel(**configured.tasks_policy)
 

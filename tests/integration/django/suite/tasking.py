@@ -16,7 +16,7 @@ from outbox.integrations.django import outbox
 from tests.integration.django.shop import tasks
 from tests.integration.django.shop.models import Order
 
-TASKS = {"default": {"BACKEND": "outbox.integrations.django.tasks.OutboxBackend", "QUEUES": ["default", "slow"]}}
+TASKS = {"default": {"BACKEND": "outbox.integrations.django.task_backend.OutboxBackend", "QUEUES": ["default", "slow"]}}
 
 
 @override_settings(TASKS=TASKS)
