@@ -25,4 +25,5 @@ def instrument(outbox: Outbox, registry: CollectorRegistry = REGISTRY, *, backlo
             registry.register(Backlog(outbox))
     except ValueError as error:
         raise ConfigurationError(f"an outbox is instrumented in this registry already: {error}") from error
+    outbox.channels.subscribe(counting.expect)
     outbox.telemetry.subscribe(counting)

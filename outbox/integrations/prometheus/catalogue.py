@@ -73,7 +73,7 @@ SETTLE_DELAYED = Family(
 MAINTAINED = Family("outbox_maintained_total", Kind.COUNTER, "Rows changed by maintenance", ("service",))
 
 DATABASE_UP = Family(
-    "outbox_database_up", Kind.GAUGE, "Whether the database answered this scrape; without it the others are missing"
+    "outbox_database_up", Kind.GAUGE, "Whether the database answered this scrape; where not, the gauges below are missing"
 )
 MESSAGES = Family("outbox_messages", Kind.GAUGE, "Messages in the table; the count stops at 100,000", ("channel", "status"))
 OLDEST_DUE = Family(

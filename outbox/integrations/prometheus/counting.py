@@ -1,14 +1,14 @@
 """What the engine tells, as counters and histograms: the listener at the event seam."""
 
-from typing import TypeVar
+from typing import get_args
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
-from prometheus_client.metrics import MetricWrapperBase
 
+from outbox.channels.base import Channel
 from outbox.integrations.prometheus import catalogue
 from outbox.integrations.prometheus.catalogue import Family
 from outbox.judging import RELEASED
-from outbox.outcome import Delivered
+from outbox.outcome import Delivered, Outcome
 from outbox.telemetry import (
     AttemptFinished,
     BrokerFailed,
@@ -24,7 +24,7 @@ from outbox.telemetry import (
     TakeRefused,
 )
 
-_Metric = TypeVar("_Metric", bound=MetricWrapperBase)
+_OUTCOMES = tuple(outcome.__name__.lower() for outcome in get_args(Outcome))
 
 
 class Counting:
@@ -52,6 +52,19 @@ class Counting:
         self._lease_lost = counter(catalogue.LEASE_LOST)
         self._settle_delayed = counter(catalogue.SETTLE_DELAYED)
         self._maintained = counter(catalogue.MAINTAINED)
+
+        for result in ("published", "failed"):
+            self._nudges.labels(result)
+
+    def expect(self, channel: Channel) -> None:
+        """Begin what counts for a channel at 0: whoever meets a counter at 1 cannot tell that it has just grown."""
+        for metric in (
+            self._take_refused, self._released, self._settle_delayed, self._attempt_duration, self._due_to_sent,
+        ):  # fmt: skip
+            metric.labels(channel.name)
+        for outcome in _OUTCOMES:
+            self._attempts.labels(channel.name, outcome)
+            self._lease_lost.labels(channel.name, outcome)
 
     def __call__(self, event: Event) -> None:
         """Count an event."""
