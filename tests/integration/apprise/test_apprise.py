@@ -78,7 +78,7 @@ async def test_an_account_has_services_of_its_own(receiver: Receiver) -> None:
 @pytest.mark.proves("R5")
 async def test_the_reason_for_a_no_is_overheard_and_decides(receiver: Receiver, behaviour: Any, kind: type[Outcome]) -> None:
     receiver.behaviour = behaviour
-    channel = Apprise(services={"ops": service(receiver)}, read_timeout=0.5)
+    channel = Apprise(services={"ops": service(receiver)}, read_timeout=0.5 if behaviour is hang else 20)
     came_to = await outcome(channel, notification())
     assert isinstance(came_to, kind), came_to
     assert came_to.error.startswith(("Failed to send JSON", "A Connection error occurred"))  # type: ignore[union-attr]

@@ -125,7 +125,7 @@ async def test_a_server_that_keeps_its_answer_leaves_an_unknown_outcome(
     database: Path, opened: Any, post_office: PostOffice
 ) -> None:
     post_office.reactions["content"] = [Act.HANG]
-    outbox = opened(in_the_clear(post_office, timeout=1.0, on_unknown="park"))
+    outbox = opened(in_the_clear(post_office, timeout=5.0, on_unknown="park"))
     identity = enqueue(database, outbox, "hello")
     await asyncio.to_thread(outbox.drain)
     row = outbox.get(identity)
