@@ -46,7 +46,8 @@ def is_in_memory(alias: str) -> bool:
 
 def same_database(alias: str, other: str) -> bool:
     """Whether both aliases lead to one database."""
-    return alias == other or url_of(alias).set(query={}) == url_of(other).set(query={})
+    one, another = (wrapper_of(each) for each in (alias, other))
+    return all(one.settings_dict[key] == another.settings_dict[key] for key in ("ENGINE", "NAME", "HOST", "PORT"))
 
 
 def follow(engine: Engine, alias: str) -> None:
@@ -82,6 +83,9 @@ def _sqlite_url(given: dict[str, Any]) -> URL:
 def _postgresql_url(given: dict[str, Any]) -> URL:
     options = given.get("OPTIONS", {})
     query = {name: str(value) for name, value in options.items() if name not in _DJANGOS_OWN}
+    host = given["HOST"] or None
+    if host is not None and host.startswith("/"):  # a directory of sockets, which is no part of an address
+        query["host"], host = host, None
     spoken = [str(options["options"])] if "options" in options else []
     if "assume_role" in options:
         spoken.append(f"-c role={options['assume_role']}")
@@ -91,7 +95,7 @@ def _postgresql_url(given: dict[str, Any]) -> URL:
         "postgresql+psycopg",
         username=given["USER"] or None,
         password=given["PASSWORD"] or None,
-        host=given["HOST"] or None,
+        host=host,
         port=int(given["PORT"]) if given["PORT"] else None,
         database=given["NAME"] or None,
         query=query,

@@ -1,6 +1,6 @@
 """Django's tasks (from Django 6) as messages of the outbox, written in the caller's transaction and run by its workers.
 
-``TASKS = {"default": {"BACKEND": "outbox.integrations.django.task_backend.OutboxBackend"}}``. The module is not called ``tasks``,
+``TASKS = {"default": {"BACKEND": "outbox.integrations.django.task_backend.OutboxBackend"}}``. It is not called ``tasks``,
 because Celery imports whatever has that name in an app.
 """
 

@@ -1,4 +1,7 @@
-"""The example shop, driven over HTTP: a web server, a Celery worker with beat, and a broker, each a process of its own."""
+"""The example shop, driven over HTTP: a web server, a Celery worker with beat, and a broker, each a process of its own.
+
+And the guide, against the settings, permissions and channels that there are.
+"""
 
 import re
 import subprocess
@@ -16,6 +19,7 @@ from tests.servers.kept import free_port
 from tests.servers.supervised import PROJECT, start
 
 PATIENCE_S = 90
+GUIDE = (PROJECT / "docs/guides/django.md").read_text()
 README = (PROJECT / "examples/django_shop/README.md").read_text()
 
 
@@ -91,6 +95,24 @@ def test_the_shop_passes_djangos_own_checks(shop: Shop) -> None:
 def test_the_readme_of_the_shop_shows_what_it_answers() -> None:
     assert '{"order": 1, "item": "tea", "packed": true}' in README
     assert re.findall(r"^\$ celery (--app examples.django_shop worker --beat) &$", README, re.MULTILINE)
+
+
+def test_the_guide_tells_every_setting() -> None:
+    settings = GUIDE.split("\n## Settings\n")[1].split("\n## ")[0]
+    source = (PROJECT / "outbox/integrations/django/configuration.py").read_text()
+    known = set(re.findall(r'^    "([A-Z_]+)": ', source, re.MULTILINE))
+    assert len(known) >= 10
+    assert {
+        name for row in re.findall(r"^\| (`[A-Z].*?) \|", settings, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)
+    } == known
+
+
+def test_the_guide_tells_every_permission() -> None:
+    models = (PROJECT / "outbox/integrations/django/models.py").read_text()
+    assert set(re.findall(r"`outbox\.(\w+)`", GUIDE)) == {
+        "view_message",
+        *re.findall(r'^            \("(\w+)", ', models, re.MULTILINE),
+    }
 
 
 def _answers(client: httpx.Client, url: str) -> bool:
