@@ -10,7 +10,7 @@ import pytest
 import redis
 from celery import Celery, chain, chord, group
 from celery.signals import before_task_publish
-from kombu import Exchange, Queue
+from kombu import Exchange, Queue, pools
 from sqlalchemy import create_engine, event
 from sqlalchemy.orm import Session
 
@@ -283,6 +283,17 @@ def test_a_canvas_is_delayed_as_a_whole_and_stays_the_callers_own(outbox: Outbox
     assert first.id != second.id
     waits = {row.next_attempt_at - row.queued_at for row in outbox.list(turn_id=first.id)}
     assert waits == {60_000}
+
+
+def test_unfolding_a_canvas_leaves_nothing_behind_in_kombus_pools(outbox: Outbox, make_app: MakeApp) -> None:
+    app = make_app(NOWHERE)
+    install(app, outbox)
+    outbox.on_commit = None
+    pools.reset()
+    add = app.tasks["shop.add"]
+    with outbox.store.engine.begin() as transaction:
+        outbox.send_canvas(transaction, group(add.s(n) for n in range(3)))
+    assert list(pools.producers) == list(pools.connections) == []
 
 
 def test_install_says_nothing_of_which_other_channels_there_are(outbox: Outbox, make_app: MakeApp) -> None:
