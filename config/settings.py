@@ -106,6 +106,16 @@ class Settings(BaseSettings):
     flower_password: SecretStr | None = None
     """Default: generated once and kept in the data directory."""
 
+    dashboard: bool = True
+    """Whether the supervisor starts the dashboard."""
+    dashboard_host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
+    """Where others than this machine can reach it, people log in."""
+    dashboard_port: Annotated[int, Field(ge=1, le=65535)] = 8700
+    dashboard_users: AbsolutePath | None = None
+    """The file of those who may log in; without it nobody does, and only this machine is answered."""
+    dashboard_secret: SecretStr | None = None
+    """What sessions are signed with; default: made anew at each start, so that people log in again."""
+
     metrics: bool = True
     """Whether the worker nodes count what they do, and the supervisor starts the exporter that serves it to Prometheus."""
     metrics_port: Annotated[int, Field(ge=1, le=65535)] = 9745

@@ -9,6 +9,7 @@ from typing import Any
 
 from config.settings import Pool, Settings, load_settings
 from outbox.errors import OutboxError
+from workers.dashboard import address
 from workers.password import flower_password
 from workers.supervisor import Supervisor
 
@@ -42,6 +43,8 @@ def _run(supervisor: Supervisor, settings: Settings) -> int:
                 f"Flower is at http://127.0.0.1:{settings.flower_port}"
                 f" (user {settings.flower_user}, password {flower_password(settings)})"
             )
+        if settings.dashboard:
+            _say(f"the dashboard is at {address(settings)}")
         if settings.metrics:
             _say(f"metrics are at http://127.0.0.1:{settings.metrics_port}/metrics")
         _say("running; Ctrl-C stops it")
@@ -80,6 +83,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--no-flower", dest="flower", action="store_false", default=None, help="run without Flower")
     option("--metrics-port", "port of the metrics for Prometheus, on the loopback interface", type=int, metavar="PORT")
     parser.add_argument("--no-metrics", dest="metrics", action="store_false", default=None, help="run without metrics")
+    option("--dashboard-port", "port of the dashboard", type=int, metavar="PORT")
+    parser.add_argument(
+        "--no-dashboard", dest="dashboard", action="store_false", default=None, help="run without the dashboard"
+    )
     option("--data-dir", "directory of the default database, the embedded broker, schedule and logs", metavar="DIR")
     option("--log-level", "the least severe thing that is logged", metavar="LEVEL")
     parser.add_argument("--console", action="store_true", help="log to this terminal instead of files in DIR/log")

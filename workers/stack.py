@@ -13,7 +13,7 @@ from config.urls import masked
 from outbox import Outbox
 from outbox.errors import ConfigurationError, DatabaseUnavailable
 from outbox.integrations.celery.names import RELAY_QUEUE, channel_queue
-from workers import broker, embedded_broker
+from workers import broker, dashboard, embedded_broker
 from workers.child import Child, Stage
 
 PROJECT: Final = Path(__file__).resolve().parent.parent
@@ -30,6 +30,9 @@ def check(settings: Settings) -> None:
         _require_free("Flower's", settings.flower_port, "flower")
     if settings.metrics:
         _require_free("the metrics'", settings.metrics_port, "metrics")
+    if settings.dashboard:
+        dashboard.auth(settings)
+        _require_free("the dashboard's", settings.dashboard_port, "dashboard")
 
 
 def upgrade_database(settings: Settings) -> None:
@@ -65,6 +68,8 @@ def children(settings: Settings, log_dir: Path | None, say: Callable[[str], None
             yield child("flower", Stage.BEAT_AND_FLOWER, _celery("flower", settings))
         if settings.metrics:
             yield child("metrics", Stage.BEAT_AND_FLOWER, [sys.executable, "-m", "workers.metrics"])
+        if settings.dashboard:
+            yield child("dashboard", Stage.BEAT_AND_FLOWER, [sys.executable, "-m", "workers.dashboard"])
 
     return list(stack())
 

@@ -14,6 +14,7 @@ from examples.flask_bot.show.stack import Stack, running, settings_for
 from examples.flask_bot.show.story import Plot, tell
 from examples.flask_bot.show.trouble import Victim
 from outbox.errors import OutboxError
+from workers.dashboard import address
 from workers.password import flower_password
 
 DESCRIPTION = """\
@@ -63,6 +64,7 @@ def _run(screen: Screen, data_dir: Path, options: argparse.Namespace) -> int:
 
 def _stay_up(screen: Screen, stack: Stack) -> None:
     settings = stack.settings
+    screen.say(f"The outbox's dashboard: {address(settings)}", style="")
     user, password = settings.flower_user, flower_password(settings)
     screen.say(
         f"Flower, the workers' dashboard: http://127.0.0.1:{settings.flower_port} (user {user}, password {password})", style=""

@@ -1,10 +1,9 @@
 """``outbox web`` and ``outbox web-user``: the dashboard on a server of its own, and who may log in there."""
 
-import secrets
+import sys
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -14,12 +13,8 @@ from outbox.cli.logs import LEVELS, log_to_stderr
 from outbox.cli.parameters import operating_user
 from outbox.errors import ConfigurationError
 
-if TYPE_CHECKING:
-    from outbox.web.access import Auth
-
 DEFAULT_PORT = 8700
 _ROLES = ("viewer", "operator", "admin")
-_SHORTEST_SECRET = 32
 _EPILOG = """\b
 Examples:
   outbox --database sqlite:///app.db web
@@ -33,7 +28,7 @@ Examples:
 @click.option(
     "--users", "users_file", metavar="FILE", type=click.Path(path_type=Path),
     help="TOML file of those who may log in. Needed unless the address is on the loopback interface."
-    " [env: OUTBOX_WEB_USERS]",
+    " [env: OUTBOX_DASHBOARD_USERS]",
 )  # fmt: skip
 @click.option(
     "--role", type=click.Choice(_ROLES), default="operator", show_default=True,
@@ -59,13 +54,14 @@ def web(
     this. Put a server that speaks TLS in front of anything else.
     """
     _require_extra()
-    from outbox.web import create_app, serving
+    from outbox.web import Role, create_app, serving
 
     log_to_stderr(log_level)
-    users_file = users_file or _path(access.variables.get("OUTBOX_WEB_USERS"))
-    auth = _auth(users_file, access.variables.get("OUTBOX_WEB_SECRET"), role, loopback=serving.is_loopback(host))
+    users_file = users_file or _path(access.variables.get("OUTBOX_DASHBOARD_USERS"))
+    secret = access.variables.get("OUTBOX_DASHBOARD_SECRET")
+    auth = serving.auth_for(host, users_file, secret, name=operating_user(), role=Role(role))
     app = create_app(access.open(with_channels=True), auth=auth, read_only=read_only, allowed_hosts=allowed_hosts or None)
-    serving.serve(app, host, port, lambda address: printing.line(f"the dashboard is at {address}"))
+    serving.serve(app, host, port, _say)
 
 
 @click.command("web-user", epilog="Example: outbox web-user ada --role operator >> users.toml")
@@ -81,17 +77,9 @@ def web_user(name: str, role: str) -> None:
     click.echo(user_table(name, Role(role), password))
 
 
-def _auth(users_file: Path | None, secret: str | None, role: str, *, loopback: bool) -> "Auth":
-    from outbox.web.access import Login, Open, Role
-    from outbox.web.users import load_users
-
-    if users_file is None:
-        if not loopback:
-            raise ConfigurationError("others can reach that address: name with --users who may log in, or use 127.0.0.1")
-        return Open(operating_user(), Role(role))
-    if secret is not None and len(secret) < _SHORTEST_SECRET:
-        raise ConfigurationError(f"OUTBOX_WEB_SECRET has fewer than {_SHORTEST_SECRET} characters")
-    return Login(load_users(users_file), secret.encode() if secret else secrets.token_bytes(32))
+def _say(address: str) -> None:
+    printing.line(f"the dashboard is at {address}")
+    sys.stdout.flush()  # whoever reads it in a file or a pipe waits for it
 
 
 def _require_extra() -> None:

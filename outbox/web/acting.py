@@ -35,7 +35,7 @@ class Verb(StrEnum):
 def parsed_verb(text: str) -> Verb:
     """The verb of that name. Raises :class:`~outbox.web.problems.Problem`."""
     if text not in list(Verb):
-        raise Problem(400, "invalid-parameter", f"there is nothing called {text!r} to do{did_you_mean(text, Verb)}")
+        raise Problem(400, "invalid-parameter", f"there is nothing called {text!r} to do{did_you_mean(text, map(str, Verb))}")
     return Verb(text)
 
 

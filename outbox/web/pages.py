@@ -140,9 +140,8 @@ def _filters(wanted: MessageFilter) -> dict[str, Any]:
 
 
 def _verbs_for(wanted: MessageFilter) -> list[Verb]:
-    """What may apply to messages of the listed status."""
-    parked = sources(Event.RESOLVE_SENT)
-    applies = {
-        Verb.RETRY: REPLAYABLE, Verb.CANCEL: CANCELLABLE, Verb.RESOLVE_SENT: parked, Verb.RESOLVE_NOT_SENT: parked,
-    }  # fmt: skip
+    """What may apply to messages of the listed status, the likeliest first; of a parked one its outcome is asked."""
+    if wanted.status is Status.PARKED:
+        return [Verb.RESOLVE_SENT, Verb.RESOLVE_NOT_SENT, Verb.CANCEL]
+    applies = {Verb.RETRY: REPLAYABLE, Verb.CANCEL: CANCELLABLE}
     return [verb for verb, statuses in applies.items() if wanted.status is None or wanted.status in statuses]

@@ -1,15 +1,21 @@
 """The dashboard on a server of its own: waitress, which is threads and nothing else."""
 
 import ipaddress
+import secrets
 import signal
+import socket
 from collections.abc import Callable
+from pathlib import Path
 
 from waitress.server import create_server
 
 from outbox.errors import ConfigurationError
+from outbox.web.access import Auth, Login, Open, Role
 from outbox.web.application import Dashboard
+from outbox.web.users import load_users
 
 THREADS = 8
+SHORTEST_SECRET = 32
 
 
 def is_loopback(host: str) -> bool:
@@ -20,17 +26,32 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def auth_for(host: str, users_file: Path | None, secret: str | None, *, name: str, role: Role = Role.OPERATOR) -> Auth:
+    """Log-ins where there is a file of users; else, on the loopback interface alone, everybody is ``name`` in that role.
+
+    Raises :class:`~outbox.errors.ConfigurationError`.
+    """
+    if users_file is None:
+        if not is_loopback(host):
+            raise ConfigurationError(f"others can reach {host}: name a file of those who may log in, or use 127.0.0.1")
+        return Open(name, role)
+    if secret is not None and len(secret) < SHORTEST_SECRET:
+        raise ConfigurationError(f"the dashboard's secret has fewer than {SHORTEST_SECRET} characters")
+    return Login(load_users(users_file), secret.encode() if secret else secrets.token_bytes(32))
+
+
 def serve(app: Dashboard, host: str, port: int, ready: Callable[[str], None]) -> None:
     """Serve until SIGTERM or Ctrl-C; ``ready`` is called with the address. ``port`` 0 takes a free one.
 
     Raises :class:`~outbox.errors.ConfigurationError` for an address that cannot be listened on.
     """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        server = create_server(app, host=host, port=port, threads=THREADS, ident=None, clear_untrusted_proxy_headers=True)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ConfigurationError(f"{host} port {port} cannot be listened on: {reason}") from None
+        listening = socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise ConfigurationError(f"{host} port {port} cannot be listened on: {error.strerror or error}") from None
+    server = create_server(app, sockets=[listening], threads=THREADS, ident=None, clear_untrusted_proxy_headers=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # waitress ends in order on Ctrl-C
     name = f"[{host}]" if ":" in host else host
-    ready(f"http://{name}:{server.effective_port}/")
+    ready(f"http://{name}:{listening.getsockname()[1]}/")
     server.run()

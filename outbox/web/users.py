@@ -41,7 +41,7 @@ def _user(path: Path, name: str, table: Any) -> User:
         raise ConfigurationError(f"{where}: there is no option {key!r}{did_you_mean(key, _KEYS)}")
     role, password = table.get("role"), table.get("password")
     if role not in list(Role):
-        raise ConfigurationError(f"{where}: role must be one of {', '.join(Role)}{did_you_mean(str(role), Role)}")
+        raise ConfigurationError(f"{where}: role must be one of {', '.join(Role)}{did_you_mean(str(role), map(str, Role))}")
     if not isinstance(password, str) or not password.startswith(_HASHES):
         raise ConfigurationError(f"{where}: password is not a hash; make one with `outbox web-user {name}`")
     return User(name, Role(role), password)

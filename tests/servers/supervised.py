@@ -24,6 +24,7 @@ from workers.leash import Leash
 
 PROJECT = Path(__file__).parents[2]
 PATIENCE_S = 60
+_ALONE = {"flower": "no", "metrics": "no", "dashboard": "no"}
 
 
 class Service:
@@ -35,7 +36,7 @@ class Service:
         self.lines: list[str] = []
         self.process = start(
             ["workers", *options],
-            {"data_dir": str(data_dir), "flower": "no", "metrics": "no", "nodes": "1", "pool": "threads", **settings},
+            {"data_dir": str(data_dir), **_ALONE, "nodes": "1", "pool": "threads", **settings},
             cwd=data_dir.parent,
             stdout=subprocess.PIPE,
         )

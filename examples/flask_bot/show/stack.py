@@ -55,6 +55,7 @@ def settings_for(data_dir: Path, database_url: str | None) -> Settings:
         maintain_interval_s=MAINTAIN_INTERVAL_S,
         flower=True,
         flower_port=_free_port(5555),
+        dashboard_port=_free_port(8700),
         metrics_port=_free_port(9745),
     )
 

@@ -1,0 +1,377 @@
+"""The dashboard in a real browser: every page and action, live, by keyboard, on a phone, in the dark, and without scripts."""
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, BrowserContext, Page, expect
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+from werkzeug.security import generate_password_hash
+
+from outbox import Outbox, OutcomeUnknown, PermanentFailure
+from outbox.message import Attempt, Message
+from outbox.policy.retry import OnUnknown
+from outbox.web import Login, Open, Role, User, create_app
+from tests.e2e import browser as browsing
+
+pytestmark = pytest.mark.xdist_group("browser")
+
+HOSTILE = "<script>window.hacked=1</script>\"'><img src=x onerror=window.hacked=1>"
+PHONE = {"width": 360, "height": 740}
+DESKTOP = {"width": 1280, "height": 860}
+
+Enqueue = Callable[..., str]
+Open_ = Callable[..., Page]
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    path = browsing.executable()
+    if path is None:
+        pytest.skip(browsing.MISSING)
+    with browsing.chromium(path) as browser:
+        yield browser
+
+
+@pytest.fixture
+def outbox(tmp_path: Path) -> Iterator[Outbox]:
+    """An outbox whose channel does what the payload says."""
+    outbox = Outbox(f"sqlite:///{tmp_path / 'outbox.db'}")
+    outbox.upgrade_schema()
+
+    @outbox.channel("chat", on_unknown=OnUnknown.PARK, max_in_flight=40)
+    def send(message: Message, attempt: Attempt) -> None:
+        match message.payload:
+            case {"fail": str(reason)}:
+                raise PermanentFailure(reason)
+            case {"unknown": str(reason)}:
+                raise OutcomeUnknown(reason)
+
+    yield outbox
+    outbox.close()
+
+
+@pytest.fixture
+def enqueue(outbox: Outbox) -> Enqueue:
+    def one(payload: object = None, **options: object) -> str:
+        with Session(outbox.store.engine) as session, session.begin():  # type: ignore[attr-defined]
+            return outbox.enqueue(session, "chat", payload=payload, **options).id  # type: ignore[arg-type]
+
+    return one
+
+
+@pytest.fixture
+def some_of_each(outbox: Outbox, enqueue: Enqueue) -> dict[str, str]:
+    """Messages by what became of them."""
+    ids = {"dead": enqueue({"fail": "HTTP 410 Gone"}, target="https://a.example/hook", turn_id="turn 1")}
+    ids |= {"parked": enqueue({"unknown": "no answer"}), "delivered": enqueue({"text": "hello"})}
+    outbox.drain()
+    ids["waits"] = enqueue({"text": "wait"}, delay=3_600)
+    outbox.pause("chat", target="https://b.example/" + "long/" * 30, reason="their night", actor="ada")
+    outbox.maintain_once()
+    return ids
+
+
+@pytest.fixture
+def address(outbox: Outbox) -> Iterator[str]:
+    """The dashboard of an administrator who need not log in."""
+    with browsing.served(create_app(outbox, auth=Open("ada", Role.ADMIN))) as url:
+        yield url
+
+
+@pytest.fixture
+def open_page(chromium: Browser, address: str) -> Iterator[Open_]:
+    contexts: list[BrowserContext] = []
+
+    def open_it(path: str = "/", base: str = address, **options: object) -> Page:
+        contexts.append(chromium.new_context(**{"viewport": DESKTOP, **options}))  # type: ignore[arg-type]
+        page = contexts[-1].new_page()
+        page.goto(base + path)
+        return page
+
+    yield open_it
+    for context in contexts:
+        context.close()
+
+
+def paths(ids: dict[str, str]) -> list[str]:
+    return ["/", "/?span=7d", "/messages", "/messages?status=failed_terminal", "/messages?q=nothing", "/nowhere"] + [
+        f"/messages/{message_id}" for message_id in ids.values()
+    ]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_every_page_is_sound_and_accessible(
+    open_page: Open_, address: str, some_of_each: dict[str, str], scheme: str, size: dict[str, int]
+) -> None:
+    page = open_page(viewport=size, color_scheme=scheme)
+    heard = browsing.complaints(page)
+    for path in paths(some_of_each):
+        page.goto(address + path)
+        for closed in page.locator("details").all():
+            closed.evaluate("element => { element.open = true; }")
+        found = Axe().run(page).response["violations"]
+        serious = [(each["id"], each["nodes"][0]["html"]) for each in found if each["impact"] in ("serious", "critical")]
+        assert serious == [], path
+        assert page.evaluate("document.documentElement.scrollWidth") <= size["width"], path
+    assert [each for each in heard if "404" not in each] == []
+
+
+def test_the_overview_follows_what_happens_without_being_loaded_again(
+    open_page: Open_, outbox: Outbox, enqueue: Enqueue
+) -> None:
+    page = open_page()
+    page.evaluate("window.same = true")
+    queued = page.locator("table.channels tbody tr").first.locator("td").first
+    expect(queued).to_have_text("0")
+    enqueue({"fail": "no"})
+    expect(queued).to_have_text("1")
+    outbox.drain()
+    expect(page.locator("a.figure.bad .value")).to_have_text("1")
+    expect(page.get_by_role("status")).to_have_text("live")
+    assert page.evaluate("window.same")
+
+
+def test_a_tick_the_focus_and_what_is_typed_survive_an_update(
+    open_page: Open_, some_of_each: dict[str, str], enqueue: Enqueue
+) -> None:
+    page = open_page("/messages")
+    page.locator(f"input[value='{some_of_each['dead']}']").check()
+    page.get_by_label("Reason").fill("they mended it")
+    page.locator(f"a[href$='{some_of_each['dead']}']").focus()
+    fresh = enqueue()
+    expect(page.locator(f"a[href$='{fresh}']")).to_be_visible()
+    expect(page.locator(f"input[value='{some_of_each['dead']}']")).to_be_checked()
+    expect(page.locator("input[name=id]:checked")).to_have_count(1)
+    expect(page.get_by_label("Reason")).to_have_value("they mended it")
+
+
+def test_a_tab_that_nobody_sees_asks_for_nothing(open_page: Open_) -> None:
+    page = open_page()
+    expect(page.get_by_role("status")).to_have_text("live")
+    page.evaluate(
+        "Object.defineProperty(document, 'hidden', { configurable: true, get: () => window.away });"
+        "window.away = true; document.dispatchEvent(new Event('visibilitychange'))"
+    )
+    expect(page.get_by_role("status")).to_have_text("paused")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.wait_for_timeout(3_500)  # longer than a period: that nothing happens has no event to wait for
+    assert asked == []
+    with page.expect_request("**/"):
+        page.evaluate("window.away = false; document.dispatchEvent(new Event('visibilitychange'))")
+    expect(page.get_by_role("status")).to_have_text("live")
+
+
+def test_a_connection_that_is_lost_is_told_and_found_again(open_page: Open_) -> None:
+    page = open_page()
+    page.context.set_offline(True)
+    expect(page.get_by_role("status")).to_have_text("no connection, trying again", timeout=15_000)
+    page.context.set_offline(False)
+    expect(page.get_by_role("status")).to_have_text("live", timeout=30_000)
+
+
+def test_ticked_messages_are_retried(open_page: Open_, outbox: Outbox, some_of_each: dict[str, str]) -> None:
+    page = open_page("/messages?status=failed_terminal")
+    page.locator("input[name=id]").check()
+    page.get_by_label("Reason").fill("they mended it")
+    page.get_by_role("button", name="Retry").click()
+    expect(page.get_by_text("Nothing matches.")).to_be_visible()
+    assert outbox.get(some_of_each["dead"]).status == "queued"
+    (operation,) = outbox.store.operations(some_of_each["dead"])
+    assert (operation.actor, operation.reason) == ("ada", "they mended it")
+
+
+def test_all_of_a_page_is_ticked_at_once(open_page: Open_, some_of_each: dict[str, str]) -> None:
+    page = open_page("/messages")
+    page.locator("#tick-all").check()
+    expect(page.locator("input[name=id]:checked")).to_have_count(len(some_of_each))
+    page.locator("#tick-all").uncheck()
+    expect(page.locator("input[name=id]:checked")).to_have_count(0)
+
+
+def test_all_that_match_are_cancelled_once_that_is_confirmed(open_page: Open_, outbox: Outbox, enqueue: Enqueue) -> None:
+    ids = [enqueue() for _ in range(3)]
+    page = open_page("/messages?status=queued")
+    page.locator("select[name=scope]").select_option("all")
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.get_by_role("heading", name="Cancel 3 messages?")).to_be_visible()
+    page.get_by_role("button", name="Cancel 3").click()
+    expect(page.get_by_text("Nothing matches.")).to_be_visible()
+    assert {outbox.get(message_id).status for message_id in ids} == {"cancelled"}
+
+
+@pytest.mark.parametrize(
+    ("button", "status"), [("It was sent", "delivered"), ("It was not sent", "queued"), ("Cancel", "cancelled")]
+)
+def test_a_parked_message_is_resolved_from_its_page(
+    open_page: Open_, outbox: Outbox, some_of_each: dict[str, str], button: str, status: str
+) -> None:
+    page = open_page(f"/messages/{some_of_each['parked']}")
+    page.get_by_role("button", name=button, exact=True).click()
+    expect(page.locator(".heading .pill")).to_have_text(status)
+    assert outbox.get(some_of_each["parked"]).status == status
+
+
+def test_a_channel_is_paused_and_resumed(open_page: Open_, outbox: Outbox, enqueue: Enqueue) -> None:
+    enqueue()
+    page = open_page()
+    page.get_by_text("Pause a channel or a target").click()
+    page.get_by_label("Channel", exact=True).fill("chat")
+    page.get_by_label("For").select_option("900")
+    page.get_by_label("Reason").fill("their night")
+    page.get_by_role("button", name="Pause", exact=True).click()
+    expect(page.locator("#live-channels .pill.closed")).to_be_visible()
+    (gate,) = outbox.store.gates()
+    assert (gate.channel, gate.actor, gate.reason) == ("chat", "ada", "their night")
+    page.get_by_role("button", name="Resume chat").click()
+    expect(page.get_by_text("Everything is open.")).to_be_visible()
+    assert outbox.store.gates() == []
+
+
+def test_a_form_is_sent_once_however_often_it_is_pressed(open_page: Open_, some_of_each: dict[str, str]) -> None:
+    page = open_page(f"/messages/{some_of_each['dead']}")
+    posts: list[str] = []
+    page.on("request", lambda request: posts.append(request.url) if request.method == "POST" else None)
+    page.evaluate("const button = document.querySelector('form.act button'); button.click(); button.click()")
+    expect(page.locator(".heading .pill")).to_have_text("queued")
+    assert len(posts) == 1
+
+
+def test_everything_is_reached_from_the_keyboard(open_page: Open_, outbox: Outbox, some_of_each: dict[str, str]) -> None:
+    page = open_page()
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
+    assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+    page.keyboard.press("Enter")
+    expect(page.locator("main")).to_be_focused()
+    page.keyboard.press("?")
+    expect(page.locator("#keys dl")).to_be_visible()
+    page.keyboard.press("g")
+    page.keyboard.press("f")
+    page.wait_for_url("**/messages?status=failed_terminal")
+    page.keyboard.press("j")
+    page.keyboard.press("x")
+    expect(page.locator("tr.current input")).to_be_checked()
+    page.keyboard.press("/")
+    expect(page.locator("#search")).to_be_focused()
+    page.keyboard.type("jxg?t")
+    expect(page.locator("#search")).to_have_value("jxg?t")
+    page.keyboard.press("Escape")
+    page.keyboard.press("j")
+    page.keyboard.press("Enter")
+    page.wait_for_url(f"**/messages/{some_of_each['dead']}")
+    page.keyboard.press("g")
+    page.keyboard.press("o")
+    page.wait_for_url(re.compile(r"/$"))
+
+
+def test_the_theme_is_the_systems_until_somebody_chooses(open_page: Open_) -> None:
+    def background(page: Page) -> str:
+        return str(page.evaluate("getComputedStyle(document.body).backgroundColor"))
+
+    light, dark = open_page(color_scheme="light"), open_page(color_scheme="dark")
+    in_light, in_dark = background(light), background(dark)
+    assert in_light != in_dark
+    for chosen, expected in (("light", in_light), ("dark", in_dark), ("auto", in_dark)):
+        dark.keyboard.press("t")
+        expect(dark.locator(f"html[data-theme={chosen}]")).to_be_attached()
+        assert background(dark) == expected
+
+
+def test_without_scripts_everything_is_read_and_done(
+    open_page: Open_, outbox: Outbox, address: str, some_of_each: dict[str, str]
+) -> None:
+    page = open_page("/", java_script_enabled=False)
+    expect(page.locator("a.figure.bad .value")).to_have_text("1")
+    page.get_by_role("link", name="Failed", exact=True).click()
+    page.locator("input[name=id]").check()
+    page.get_by_role("button", name="Retry").click()
+    expect(page.get_by_text("Nothing matches.")).to_be_visible()
+    assert outbox.get(some_of_each["dead"]).status == "queued"
+    page.goto(address + "/messages")
+    page.get_by_label("Status").select_option("parked")
+    page.get_by_role("button", name="Show").click()
+    expect(page.locator("table.rows tbody tr")).to_have_count(1)
+
+
+def test_nothing_that_a_message_holds_is_run(open_page: Open_, outbox: Outbox, enqueue: Enqueue, address: str) -> None:
+    fields = dict.fromkeys(("target", "turn_id", "idempotency_key", "ordering_key", "account_id"), HOSTILE)
+    message_id = enqueue({"fail": HOSTILE}, headers={"h": HOSTILE}, **fields)
+    outbox.drain()
+    outbox.retry(message_id, actor=HOSTILE, reason=HOSTILE)
+    outbox.drain()
+    outbox.pause("chat", target=HOSTILE, reason=HOSTILE, actor=HOSTILE)
+    with outbox.store.engine.begin() as connection:  # type: ignore[attr-defined]
+        for column in ("lease_owner", "terminal_reason"):
+            connection.execute(text(f"update message_outbox set {column} = :hostile"), {"hostile": HOSTILE})
+    page = open_page()
+    heard = browsing.complaints(page)
+    for path in (
+        "/",
+        "/messages",
+        f"/messages/{message_id}",
+        "/messages?target=%22%3E%3Cscript%3Ewindow.hacked%3D1%3C/script%3E",
+    ):
+        with page.expect_response(lambda response: response.request.resource_type == "fetch"):  # the live update too
+            page.goto(address + path)
+        assert page.evaluate("window.hacked") is None
+    assert heard == []
+
+
+def test_the_policy_stops_what_would_slip_through(open_page: Open_) -> None:
+    page = open_page()
+    inject = "const one = document.createElement('script'); one.textContent = 'window.hacked = 1'; document.body.append(one)"
+    page.evaluate(inject)
+    assert page.evaluate("window.hacked") is None
+
+
+def test_a_page_elsewhere_changes_nothing(open_page: Open_, outbox: Outbox, address: str) -> None:
+    page = open_page()
+    token = page.locator("input[name=csrf_token]").first.input_value()
+    form = f'<form method=post action="{address}/channels/pause"><input name=channel value=chat><input name=for_s value="">'
+    for field in ("", f"<input name=csrf_token value={token}>"):
+        page.goto(f"data:text/html,{form}{field}<button>go</button></form>")
+        with page.expect_response("**/channels/pause") as answer:
+            page.get_by_role("button").click()
+        assert answer.value.status == 403
+    assert outbox.store.gates() == []
+
+
+def test_people_log_in_see_what_their_role_allows_and_log_out(
+    chromium: Browser, outbox: Outbox, open_page: Open_, enqueue: Enqueue
+) -> None:
+    message_id = enqueue({"text": "the launch code"})
+    hashed = generate_password_hash("right", method="pbkdf2:sha256:1")
+    users = {name: User(name, Role(name), hashed) for name in ("viewer", "admin")}
+    with browsing.served(create_app(outbox, auth=Login(users))) as url:
+        page = open_page(f"/messages/{message_id}", base=url)
+        for name, sees in (("viewer", False), ("admin", True)):
+            page.get_by_label("Name").fill(name)
+            page.get_by_label("Password").fill("wrong")
+            page.get_by_role("button", name="Log in").click()
+            expect(page.get_by_role("alert")).to_contain_text("no user with that name and password")
+            assert Axe().run(page).response["violations"] == []
+            page.get_by_label("Password").fill("right")
+            page.get_by_role("button", name="Log in").click()
+            page.wait_for_url(f"**/messages/{message_id}")
+            assert ("the launch code" in page.content()) is sees
+            assert (page.get_by_role("button", name="Cancel").count() == 1) is sees
+            page.get_by_role("button", name="Log out").click()
+            page.goto(f"{url}/messages/{message_id}")
+
+
+def test_a_page_whose_session_has_ended_goes_to_the_log_in(outbox: Outbox, open_page: Open_) -> None:
+    users = {"ada": User("ada", Role.ADMIN, generate_password_hash("right", method="pbkdf2:sha256:1"))}
+    with browsing.served(create_app(outbox, auth=Login(users))) as url:
+        page = open_page("/", base=url)
+        page.get_by_label("Name").fill("ada")
+        page.get_by_label("Password").fill("right")
+        page.get_by_role("button", name="Log in").click()
+        expect(page.get_by_role("status")).to_have_text("live")
+        page.context.clear_cookies()
+        expect(page.get_by_role("heading", name="Log in")).to_be_visible(timeout=15_000)
