@@ -122,6 +122,8 @@ class _Screen:
     def __init__(self, every_s: float) -> None:
         self._title = f"every {every_s:g} s, Ctrl-C ends"
         self._before: Look | None = None
+        self._met: set[Status] = set()
+        """Statuses that have had a message: their columns stay, so that the table does not jump."""
         self._live = Live(console=Console(highlight=False, markup=False, emoji=False), auto_refresh=False)
         self._live.start()
 
@@ -146,12 +148,13 @@ class _Screen:
     def _counts(self, look: Look) -> RenderableType:
         if not look.counts:
             return Text("no messages")
-        present = [one for one in Status if any(one in counts for counts in look.counts.values())]
+        self._met.update(*look.counts.values())
+        columns = [one for one in Status if one in self._met]
         rows = (
-            [channel, *(self._cell(counts.get(one), channel, one) for one in present), _age(look, channel)]
+            [channel, *(self._cell(counts.get(one), channel, one) for one in columns), _age(look, channel)]
             for channel, counts in look.counts.items()
         )
-        return printing.table_of(["channel", *present, "oldest due"], rows, whole=["channel"])
+        return printing.table_of(["channel", *columns, "oldest due"], rows, whole=["channel"])
 
     def _cell(self, count: Count | None, channel: str, status: Status) -> Text:
         """The count, and by how much it has changed; a count that stopped does not tell."""
