@@ -1,0 +1,1 @@
+"""A project's own app: models, channels and tasks for the tests."""
