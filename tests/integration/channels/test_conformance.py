@@ -1,5 +1,6 @@
-"""The conformance kit on every channel that talks HTTP, and on the console."""
+"""The conformance kit on the channels of our own."""
 
+import asyncio
 import base64
 import io
 import json
@@ -8,14 +9,19 @@ from hashlib import sha256
 from typing import Any, ClassVar
 
 import pytest
+from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import SMTP, Envelope, Session
 
 from outbox.channels.console import Console
 from outbox.channels.discord import Discord
+from outbox.channels.email import Email
+from outbox.channels.matrix import Matrix
 from outbox.channels.slack import Slack
 from outbox.channels.telegram import Telegram
 from outbox.channels.webhook import Webhook
 from outbox.testing.conformance import ChannelConformance, RemoteChannelConformance
-from outbox.testing.other_side import Answer, HttpOtherSide, Request, http_other_side
+from outbox.testing.other_side import Answer, HttpOtherSide, Mood, Request, http_other_side
+from tests.servers.kept import free_port
 
 LOOPBACK: dict[str, Any] = {"allow_networks": ["127.0.0.0/8"], "allow_http": True}
 PICTURE = {"text": "look", "media": [{"data": b"\x89PNG", "name": "chart.png"}]}
@@ -122,3 +128,87 @@ class TestDiscord(RemoteChannelConformance):
     def mark_of(self, key: str) -> str:
         """A nonce has 25 characters at the most."""
         return sha256(f"discord|{self.target}|{key}".encode()).hexdigest()[:25]
+
+
+class TestMatrix(RemoteChannelConformance):
+    token = "syt_b3V0Ym94_XUtWcDZlbHBCQ2VsV1RQ_0Jb7aa"
+    secrets = (token, "XUtWcDZlbHBCQ2VsV1RQ")
+    target = "!kQXJhGvLpRzTnYwMbs:example.org"
+    media = PICTURE
+    rich: ClassVar[Any] = {"text": "hello", "extra": {"formatted_body": "<b>hello</b>", "format": "org.matrix.custom.html"}}
+
+    @pytest.fixture
+    def other_side(self) -> Iterator[HttpOtherSide]:
+        def accept(request: Request) -> Answer:
+            uploaded = request.path.startswith("/_matrix/media/")
+            return said({"content_uri": "mxc://example.org/file1"} if uploaded else {"event_id": "$1:example.org"})
+
+        with http_other_side(
+            accepting=accept,
+            refusing=lambda _request: said({"errcode": "M_FORBIDDEN", "error": "not in this room"}, 403),
+            busy=lambda _request: said({"errcode": "M_LIMIT_EXCEEDED", "error": "wait", "retry_after_ms": 3000}, 429),
+        ) as here:
+            yield here
+
+    @pytest.fixture
+    def channel(self, other_side: HttpOtherSide) -> Matrix:
+        return Matrix(token=self.token, base_url=other_side.url, **LOOPBACK)
+
+    def mark_of(self, key: str) -> str:
+        """The transaction's id, made of the key."""
+        return sha256(key.encode()).hexdigest()[:40]
+
+
+class MailServer:
+    """A mail server as the other side; for aiosmtpd it is the handler."""
+
+    def __init__(self) -> None:
+        self.requests: list[str] = []
+        self._mood = Mood.ACCEPTING
+        self._controller = Controller(self, hostname="127.0.0.1", port=free_port())
+        self._controller.start()
+
+    @property
+    def port(self) -> int:
+        return int(self._controller.port)
+
+    def turn(self, mood: Mood) -> None:
+        self._mood = mood
+        if mood is Mood.AWAY:
+            self._controller.stop()
+
+    def close(self) -> None:
+        if self._mood is not Mood.AWAY:
+            self._controller.stop()
+
+    async def handle_RCPT(
+        self, _server: SMTP, _session: Session, envelope: Envelope, address: str, _options: list[str]
+    ) -> str:  # fmt: skip
+        envelope.rcpt_tos.append(address)
+        return {Mood.REFUSING: "550 5.1.1 no such mailbox", Mood.BUSY: "451 4.3.2 come back later"}.get(self._mood, "250 OK")
+
+    async def handle_DATA(self, _server: SMTP, _session: Session, envelope: Envelope) -> str:
+        assert isinstance(envelope.content, bytes)
+        self.requests.append(envelope.content.decode())
+        if self._mood is Mood.SILENT:
+            await asyncio.Event().wait()
+        return "250 2.0.0 queued as 4Bx1"
+
+
+class TestEmail(RemoteChannelConformance):
+    target = "ann@example.com"
+    media = PICTURE
+    rich: ClassVar[Any] = {"text": "hello", "subject": "Your order", "html": "<b>hello</b>"}
+
+    @pytest.fixture
+    def other_side(self) -> Iterator[MailServer]:
+        here = MailServer()
+        yield here
+        here.close()
+
+    @pytest.fixture
+    def channel(self, other_side: MailServer) -> Email:
+        return Email(
+            host="127.0.0.1", port=other_side.port, security="none", sender="Shop <orders@shop.example>",
+            local_hostname="worker.example",
+        )  # fmt: skip
