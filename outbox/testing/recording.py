@@ -21,6 +21,7 @@ class Recording:
     messages: list[Message] = field(default_factory=list)
     attempts: list[Attempt] = field(default_factory=list)
     _answers: list[Answer] = field(default_factory=list)
+    _accepted: set[str] = field(default_factory=set)
     _lock: Lock = field(default_factory=Lock, repr=False)
 
     @property
@@ -46,7 +47,13 @@ class Recording:
             answer = self._answers.pop(0) if self._answers else None
         if isinstance(answer, BaseException):
             raise answer
-        return answer(message, attempt) if callable(answer) else answer
+        said = answer(message, attempt) if callable(answer) else answer
+        self._accepted.add(message.id)
+        return said
+
+    def find(self, message: Message) -> bool:
+        """Whether it was accepted, for channels that ask before they send again."""
+        return message.id in self._accepted
 
 
 class Recorder(Channel):
@@ -81,11 +88,17 @@ def _diverted(channel: Channel, to: Recording) -> Iterator[None]:
     async def send_async(message: Message, attempt: Attempt) -> Any:
         return to.send(message, attempt)
 
-    own = channel.__dict__.get("send_final")
-    channel.send_final = send_async if channel.is_async else to.send  # type: ignore[method-assign]
+    async def find_async(message: Message) -> bool:
+        return to.find(message)
+
+    own = {name: method for name, method in vars(channel).items() if name in ("send_final", "find_delivery")}
+    diverted: dict[str, Any] = {"send_final": to.send, "find_delivery": to.find}
+    if channel.is_async:
+        diverted = {"send_final": send_async, "find_delivery": find_async}
+    vars(channel).update(diverted)
     try:
         yield
     finally:
-        del channel.send_final
-        if own is not None:
-            channel.send_final = own  # type: ignore[method-assign]
+        for name in diverted:
+            del vars(channel)[name]
+        vars(channel).update(own)

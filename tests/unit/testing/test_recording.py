@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from outbox import Attempt, Channel, Message, NewMessage, Outbox, PermanentFailure, Receipt, RetryLater
+from outbox import Attempt, Channel, Message, NewMessage, Outbox, OutcomeUnknown, PermanentFailure, Receipt, RetryLater
 from outbox.errors import SchemaError, UnknownChannel
 from outbox.lifecycle import Status
+from outbox.policy.retry import OnUnknown
 from outbox.testing import FakeClock, Recorder, recording, run_until_quiet, sqlite_in_memory
 
 
@@ -126,6 +127,19 @@ def test_answers_say_what_the_next_sends_come_to_and_what_the_channel_declares_s
 
     assert recorded.payloads == [0, 0, 1]
     assert [message.receipt["provider_id"] for message in outbox.list()] == ["42", "first"]
+
+
+@pytest.mark.parametrize("channel", ["chat", "async-chat"])
+def test_a_channel_that_asks_before_it_sends_again_asks_the_recording(outbox: Outbox, clock: FakeClock, channel: str) -> None:
+    outbox.channels.get(channel).on_unknown = OnUnknown.RECONCILE
+    enqueue(outbox, channel, 2)
+
+    with recording(outbox, channel) as recorded:
+        recorded.answer(OutcomeUnknown("no answer"))
+        run_until_quiet(outbox, clock)
+
+    assert recorded.payloads == [0, 0, 1], "what was not accepted is sent once more"
+    assert {message.status for message in outbox.list()} == {Status.DELIVERED}
 
 
 def test_time_jumps_from_one_due_moment_to_the_next_until_all_is_quiet(outbox: Outbox, clock: FakeClock) -> None:
