@@ -1,14 +1,15 @@
 """``settings.OUTBOX``, read once and refused where it could not be meant."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 from django.conf import settings
 
 from outbox.errors import ConfigurationError, did_you_mean
+from outbox.integrations import options
 from outbox.policy.retention import Retention
 from outbox.preparing import DEFAULT_PAYLOAD_LIMIT
 from outbox.store.schema import DEFAULT_TABLE
@@ -33,8 +34,7 @@ class Configuration:
     """Alias of the database that holds the outbox."""
     table: str = DEFAULT_TABLE
     """Prefix of the outbox's tables."""
-    channels: Mapping[str, Mapping[str, Any]] | Path = field(default_factory=dict)
-    """Tables like those of a ``channels.toml``, or the path of one."""
+    channels: options.Channels = field(default_factory=dict)
     outside_transaction: OutsideTransaction = OutsideTransaction.ERROR
     email_backend: str = "django.core.mail.backends.smtp.EmailBackend"
     """What the worker sends mail with, where Django's mail goes through the outbox: a backend, or an alias of ``MAILERS``."""
@@ -57,7 +57,7 @@ def read() -> Configuration:
     for key in given:
         if key not in known:
             raise ConfigurationError(f"settings.OUTBOX has no key {key!r}{did_you_mean(str(key).upper(), known)}")
-    return Configuration(**{known[key]: _READERS[key](key, value) for key, value in given.items()})
+    return Configuration(**{known[key]: _READERS[key](f"settings.OUTBOX[{key!r}]", value) for key, value in given.items()})
 
 
 def table_name() -> str:
@@ -68,62 +68,29 @@ def table_name() -> str:
         return DEFAULT_TABLE
 
 
-def _typed(kind: type) -> Any:
-    def read(key: str, value: Any) -> Any:
-        if type(value) is not kind:
-            raise ConfigurationError(f"settings.OUTBOX[{key!r}] must be of type {kind.__name__}, not {value!r}")
-        return value
-
-    return read
-
-
-def _table(key: str, value: Any) -> str:
-    if not (isinstance(value, str) and value.isidentifier() and len(value) <= 40):
-        raise ConfigurationError(f"settings.OUTBOX[{key!r}] must be a name of letters, digits and _, not {value!r}")
-    return value
-
-
-def _channels(key: str, value: Any) -> Mapping[str, Mapping[str, Any]] | Path:
-    if isinstance(value, str | Path):
-        return Path(value)
-    if not isinstance(value, Mapping) or not all(isinstance(table, Mapping) for table in value.values()):
-        raise ConfigurationError(
-            f"settings.OUTBOX[{key!r}] must be the path of a channels.toml, or a dictionary of its tables:"
-            ' {"webhook": {"secret": …}}'
-        )
-    return value
-
-
-def _policy(key: str, value: Any) -> Mapping[str, Any]:
+def _policy(option: str, value: Any) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
-        raise ConfigurationError(f"settings.OUTBOX[{key!r}] must be a dictionary of channel options, not {value!r}")
+        raise ConfigurationError(f"{option} must be a dictionary of channel options, not {value!r}")
     return value
 
 
-def _outside(key: str, value: Any) -> OutsideTransaction:
+def _outside(option: str, value: Any) -> OutsideTransaction:
     try:
         return OutsideTransaction(value)
     except ValueError:
         choices = ", ".join(repr(str(one)) for one in OutsideTransaction)
-        raise ConfigurationError(f"settings.OUTBOX[{key!r}] must be one of {choices}, not {value!r}") from None
+        raise ConfigurationError(f"{option} must be one of {choices}, not {value!r}") from None
 
 
-def _retention(key: str, value: Any) -> Retention:
-    try:
-        return value if isinstance(value, Retention) else Retention(**value)
-    except (TypeError, ValueError) as error:
-        raise ConfigurationError(f"settings.OUTBOX[{key!r}]: {error}") from error
-
-
-_READERS = {
-    "DATABASE": _typed(str),
-    "TABLE": _table,
-    "CHANNELS": _channels,
+_READERS: Mapping[str, Callable[[str, Any], Any]] = {
+    "DATABASE": partial(options.typed, kind=str),
+    "TABLE": options.table,
+    "CHANNELS": options.channels,
     "OUTSIDE_TRANSACTION": _outside,
-    "EMAIL_BACKEND": _typed(str),
+    "EMAIL_BACKEND": partial(options.typed, kind=str),
     "EMAIL_POLICY": _policy,
     "TASKS_POLICY": _policy,
-    "PAYLOAD_LIMIT": _typed(int),
-    "RETENTION": _retention,
-    "LOG_SUCCESSES": _typed(bool),
+    "PAYLOAD_LIMIT": partial(options.typed, kind=int),
+    "RETENTION": options.retention,
+    "LOG_SUCCESSES": partial(options.typed, kind=bool),
 }
