@@ -9,6 +9,8 @@ from tests.crash.arming import Act
 from tests.crash.workloads import Workload
 
 BOTH = ("before_commit", "committed")
+PASSES = ("mend", "unfuture", "forget_buckets", "tally", "forget_tallies")
+"""Services of maintenance that write in every pass."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,7 @@ CELLS: Sequence[Cell] = [
     *_both("expire", workload=workloads.late, hits=(1, 2), held=True),
     *_both("prune", workload=workloads.fleeting, hits=(1,)),
     *_both("blank", workload=workloads.blanking, hits=(1,)),
-    *(cell for verb in ("mend", "unfuture", "forget_buckets") for cell in _both(verb, hits=(1, 2))),
+    *(cell for verb in PASSES for cell in _both(verb, hits=(1, 2))),
     # Operators.
     *_both("close", workload=workloads.singles, before=[_PAUSE], waiting=[_RESUME], **_HAND),
     *_both("reopen", workload=workloads.singles, before=[_PAUSE], waiting=[_RESUME], **_HAND),
