@@ -63,8 +63,6 @@ def upgrade(store: SQLStore, revision: str | None = None) -> SchemaState:
             return state
         if not state.known:
             state.require_current(store.tables.messages.name)
-        if revision is not None and _has_reached(state, revision):
-            return state
         config = _config()
         config.attributes.update(
             connection=connection, version_table=store.tables.version_table, table_name=store.tables.messages.name
@@ -93,14 +91,6 @@ def _state(store: SQLStore, connection: Connection) -> SchemaState:
     context = MigrationContext.configure(connection, opts={"version_table": store.tables.version_table})
     current = context.get_current_revision()
     return SchemaState(current, wanted, known=current is None or _is_known(script, current))
-
-
-def _has_reached(state: SchemaState, revision: str) -> bool:
-    """Whether the database has that revision, or has been through it."""
-    script = ScriptDirectory.from_config(_config())
-    return state.current is not None and any(
-        one.revision == revision for one in script.iterate_revisions(state.current, "base")
-    )
 
 
 def _is_known(script: ScriptDirectory, revision: str) -> bool:
