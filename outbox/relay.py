@@ -15,7 +15,7 @@ from outbox.policy.destination import Limits, shares
 from outbox.policy.texts import check_text
 from outbox.store.protocol import Store
 from outbox.store.records import Claimed, Gate, GateState, Lane, Stamp
-from outbox.telemetry import BrokerFailed, RelayIdled, RelayPassed, Telemetry
+from outbox.telemetry import BrokerFailed, Pulled, RelayIdled, RelayPassed, Telemetry
 
 _log = logging.getLogger("outbox")
 
@@ -81,7 +81,10 @@ class Relay:
         while not self._broker_rests() and not should_stop():
             if not self._round(report, failures) or time.monotonic() - started >= budget_s:
                 break
-        self._tell(report, started)
+        if report.claimed or report.redispatched:
+            self._telemetry.emit(RelayPassed(report.claimed, report.redispatched, report.tasks, _since(started)))
+        else:
+            self._telemetry.emit(RelayIdled())
         if failures:
             raise _together(list(failures.values()))
         return report
@@ -103,16 +106,9 @@ class Relay:
             if len(ready) > 1:
                 self._dispatch(ready[1:], RelayReport())
             if ready:
-                self._tell(RelayReport(len(claimed.claims), tasks=len(ready)), started)
+                self._telemetry.emit(Pulled(channel.name, len(claimed.claims), len(ready), _since(started)))
                 return ready[0]
         return None
-
-    def _tell(self, report: RelayReport, started: float) -> None:
-        if report.claimed or report.redispatched:
-            duration_ms = round((time.monotonic() - started) * 1000)
-            self._telemetry.emit(RelayPassed(report.claimed, report.redispatched, report.tasks, duration_ms))
-        else:
-            self._telemetry.emit(RelayIdled())
 
     def _round(self, report: RelayReport, failures: dict[str, Exception]) -> bool:
         """One look at everything that is pending; whether another look may find more."""
@@ -199,6 +195,11 @@ class Relay:
     def _defaults_of(self, message: Message) -> Stamp:
         channel = self._channels.get(message.channel)
         return Stamp(message.id, channel.max_attempts, channel.ttl_ms, _ordering_key(channel, message))
+
+
+def _since(started: float) -> int:
+    """Milliseconds since a moment of the monotonic clock."""
+    return round((time.monotonic() - started) * 1000)
 
 
 def _together(failures: Sequence[Exception]) -> Exception:

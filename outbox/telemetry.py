@@ -81,6 +81,16 @@ class RelayPassed(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class Pulled(Event):
+    """A delivery task claimed by itself what was due, and published what it could not carry. No sign that anybody relays."""
+
+    channel: str
+    claimed: int
+    tasks: int
+    duration_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class RelayIdled(Event):
     """A relay pass that found nothing to do: a sign of life, which nobody logs."""
 
@@ -95,7 +105,7 @@ class BrokerFailed(Event):
 
 @dataclass(frozen=True, slots=True)
 class Nudged(Event):
-    """The relay was woken up after a commit, or after several that came together."""
+    """What was committed has woken up the relay, or a delivery task that claims by itself."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from outbox.telemetry import (
     Maintained,
     Nudged,
     NudgeFailed,
+    Pulled,
     RelayIdled,
     RelayPassed,
     SettleDelayed,
@@ -36,6 +37,7 @@ EXAMPLES: dict[type[Event], Event] = {
     TakeRefused: TakeRefused("webhook", 4),
     SettleDelayed: SettleDelayed("webhook", 2, "database is locked"),
     RelayPassed: RelayPassed(10, 1, 2, 15),
+    Pulled: Pulled("webhook", 3, 1, 4),
     RelayIdled: RelayIdled(),
     BrokerFailed: BrokerFailed(10, "connection refused"),
     Nudged: Nudged(),
@@ -134,7 +136,7 @@ def test_what_is_not_known_is_not_told(log: pytest.LogCaptureFixture) -> None:
     ("kind", "level"),
     [(AttemptFinished, logging.INFO), (RelayPassed, logging.INFO), (Maintained, logging.INFO), (TakeRefused, logging.DEBUG),
      (LeaseLost, logging.WARNING), (BrokerFailed, logging.WARNING), (NudgeFailed, logging.WARNING),
-     (SettleDelayed, logging.ERROR), (Enqueued, logging.DEBUG), (Nudged, logging.DEBUG)],
+     (SettleDelayed, logging.ERROR), (Enqueued, logging.DEBUG), (Pulled, logging.INFO), (Nudged, logging.DEBUG)],
 )  # fmt: skip
 def test_how_loud_an_event_is_says_whether_anybody_must_act(
     log: pytest.LogCaptureFixture, kind: type[Event], level: int

@@ -31,17 +31,21 @@ ENQUEUED = Family(
     "Messages written by this process, in transactions that may have been rolled back since", ("channel",),
 )  # fmt: skip
 NUDGES = Family(
-    "outbox_nudges_total", Kind.COUNTER, "Wake-ups of the relay after commits: published, or failed and left to the next tick",
+    "outbox_nudges_total", Kind.COUNTER, "Wake-ups after commits: published, or failed and left to the relay's next tick",
     ("result",),
 )  # fmt: skip
 RELAY_PASSES = Family(
     "outbox_relay_passes_total", Kind.COUNTER, "Passes of the relay that came to their end, whether or not they found anything"
 )
-CLAIMED = Family("outbox_claimed_total", Kind.COUNTER, "Messages that the relay claimed and handed to the broker")
+PULLS = Family(
+    "outbox_pulls_total", Kind.COUNTER, "Delivery tasks that claimed by themselves what was due, one hop after its commit",
+    ("channel",),
+)  # fmt: skip
+CLAIMED = Family("outbox_claimed_total", Kind.COUNTER, "Messages claimed for delivery tasks")
 REDISPATCHED = Family(
     "outbox_redispatched_total", Kind.COUNTER, "Messages handed to the broker once more, because nobody took them in time"
 )
-TASKS = Family("outbox_delivery_tasks_total", Kind.COUNTER, "Delivery tasks published; one carries several messages")
+TASKS = Family("outbox_delivery_tasks_total", Kind.COUNTER, "Delivery tasks that got messages to carry, several each")
 BROKER_FAILURES = Family(
     "outbox_broker_failures_total", Kind.COUNTER, "Times the relay could not publish; the messages stay due and are not charged"
 )
@@ -91,7 +95,7 @@ GATES_CLOSED = Family(
 )  # fmt: skip
 
 COUNTED = (
-    ENQUEUED, NUDGES, RELAY_PASSES, CLAIMED, REDISPATCHED, TASKS, BROKER_FAILURES, TAKE_REFUSED, ATTEMPTS, RELEASED,
+    ENQUEUED, NUDGES, RELAY_PASSES, PULLS, CLAIMED, REDISPATCHED, TASKS, BROKER_FAILURES, TAKE_REFUSED, ATTEMPTS, RELEASED,
     ATTEMPT_DURATION, DUE_TO_SENT, LEASE_LOST, SETTLE_DELAYED, MAINTAINED,
 )  # fmt: skip
 """What each process counts of what it does."""

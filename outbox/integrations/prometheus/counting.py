@@ -18,6 +18,7 @@ from outbox.telemetry import (
     Maintained,
     Nudged,
     NudgeFailed,
+    Pulled,
     RelayIdled,
     RelayPassed,
     SettleDelayed,
@@ -40,6 +41,7 @@ class Counting:
         self._enqueued = counter(catalogue.ENQUEUED)
         self._nudges = counter(catalogue.NUDGES)
         self._relay_passes = counter(catalogue.RELAY_PASSES)
+        self._pulls = counter(catalogue.PULLS)
         self._claimed = counter(catalogue.CLAIMED)
         self._redispatched = counter(catalogue.REDISPATCHED)
         self._tasks = counter(catalogue.TASKS)
@@ -59,7 +61,7 @@ class Counting:
     def expect(self, channel: Channel) -> None:
         """Begin what counts for a channel at 0: whoever meets a counter at 1 cannot tell that it has just grown."""
         for metric in (
-            self._take_refused, self._released, self._settle_delayed, self._attempt_duration, self._due_to_sent,
+            self._pulls, self._take_refused, self._released, self._settle_delayed, self._attempt_duration, self._due_to_sent,
         ):  # fmt: skip
             metric.labels(channel.name)
         for outcome in _OUTCOMES:
@@ -73,19 +75,12 @@ class Counting:
                 self._count_attempt(event)
             case Enqueued(channel, count):
                 self._enqueued.labels(channel).inc(count)
-            case RelayIdled():
-                self._relay_passes.inc()
-            case RelayPassed(claimed, redispatched, tasks):
-                self._relay_passes.inc()
-                self._claimed.inc(claimed)
-                self._redispatched.inc(redispatched)
-                self._tasks.inc(tasks)
+            case RelayIdled() | RelayPassed() | Pulled() | BrokerFailed():
+                self._count_claims(event)
             case Nudged():
                 self._nudges.labels("published").inc()
             case NudgeFailed():
                 self._nudges.labels("failed").inc()
-            case BrokerFailed():
-                self._broker_failures.inc()
             case TakeRefused(channel, count):
                 self._take_refused.labels(channel).inc(count)
             case LeaseLost(_, channel, _, outcome):
@@ -96,6 +91,22 @@ class Counting:
                 self._maintained.labels(service).inc(rows)
             case _:
                 pass  # of a later release, or of somebody's own
+
+    def _count_claims(self, event: RelayIdled | RelayPassed | Pulled | BrokerFailed) -> None:
+        match event:
+            case RelayIdled():
+                self._relay_passes.inc()
+            case RelayPassed(claimed, redispatched, tasks):
+                self._relay_passes.inc()
+                self._claimed.inc(claimed)
+                self._redispatched.inc(redispatched)
+                self._tasks.inc(tasks)
+            case Pulled(channel, claimed, tasks):
+                self._pulls.labels(channel).inc()
+                self._claimed.inc(claimed)
+                self._tasks.inc(tasks)
+            case BrokerFailed():
+                self._broker_failures.inc()
 
     def _count_attempt(self, event: AttemptFinished) -> None:
         if event.outcome == RELEASED:

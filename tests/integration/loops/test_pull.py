@@ -4,7 +4,7 @@ from outbox import NewMessage, Outbox
 from outbox.errors import BrokerUnavailable
 from outbox.policy.destination import Rate
 from outbox.relay import Batch, Relay
-from outbox.telemetry import RelayPassed
+from outbox.telemetry import Pulled, RelayPassed
 from tests.integration.conftest import OpenOutbox
 from tests.integration.loops.scene import Capture, Chat, Events, claim, deliver, enqueue, enqueue_many, put, statuses
 
@@ -129,10 +129,11 @@ def test_messages_of_an_application_that_does_not_know_the_channel_are_stamped_a
     assert worker.get(ids[0]).max_attempts == 7
 
 
-def test_a_pull_is_told_like_a_pass(outbox: Outbox) -> None:
+def test_a_pull_is_told_as_such_and_is_no_sign_that_a_relay_runs(outbox: Outbox) -> None:
     outbox.register(Chat())
     enqueue_many(outbox, 2)
     events = Events(outbox)
     pull(outbox)
-    (passed,) = events.of(RelayPassed)
-    assert (passed.claimed, passed.redispatched, passed.tasks) == (2, 0, 1)
+    (pulled,) = events.of(Pulled)
+    assert (pulled.channel, pulled.claimed, pulled.tasks) == ("chat", 2, 1)
+    assert events.of(RelayPassed) == []

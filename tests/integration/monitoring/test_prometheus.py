@@ -19,7 +19,7 @@ from outbox.relay import Relay
 from outbox.telemetry import AttemptFinished, LeaseLost, Maintained, Nudged, NudgeFailed, SettleDelayed
 from outbox.testing import FakeClock
 from tests.integration.conftest import OpenOutbox
-from tests.integration.loops.scene import Chat, claim, deliver, enqueue, enqueue_many, raising
+from tests.integration.loops.scene import Capture, Chat, claim, deliver, enqueue, enqueue_many, raising
 
 FAILURES = {
     "retry": raising(RetryLater("as the target asked")),
@@ -117,6 +117,17 @@ def test_a_relay_counts_its_passes_and_what_they_claimed(outbox: Outbox, metrics
 
     names = ("relay_passes", "claimed", "delivery_tasks", "redispatched")
     assert [metrics.value(f"outbox_{name}_total") for name in names] == [2, 3, 2, 0]
+
+
+def test_what_a_delivery_task_claims_by_itself_is_counted_and_no_pass_of_a_relay(outbox: Outbox, metrics: Metrics) -> None:
+    chat = Chat(batch_size=2)
+    outbox.register(chat)
+    enqueue_many(outbox, 2)
+
+    Relay(outbox.store, outbox.channels, Capture(), outbox.telemetry).pull(chat)
+
+    assert [metrics.value(f"outbox_{name}_total") for name in ("relay_passes", "claimed", "delivery_tasks")] == [0, 2, 1]
+    assert metrics.values("outbox_pulls_total", "channel") == {("chat",): 1}
 
 
 def test_copies_that_are_turned_away_are_counted(outbox: Outbox, metrics: Metrics) -> None:
