@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sqlalchemy import CTE, ColumnElement, FromClause, Table, literal_column, select, tuple_
+from sqlalchemy import CTE, ColumnElement, FromClause, Table, func, literal_column, select
 
 _ONE: ColumnElement[int] = literal_column("1")
 
@@ -18,12 +18,22 @@ def leap(
     """
     start, following, here = messages.alias("start"), messages.alias("following"), messages.alias("here")
 
-    def first_after(row: FromClause, place: Sequence[ColumnElement[Any]]) -> Any:
-        further = tuple_(*(row.c[name] for name in prefix)) > tuple_(*place)
-        ordered = [row.c[name] for name in order] + [row.c.seq]
-        return select(row.c.seq).where(where(row), further).order_by(*ordered).limit(_ONE)
+    def first_after(row: FromClause, place: Sequence[ColumnElement[Any]], *known: FromClause) -> ColumnElement[Any]:
+        """The nearest first: a row with the same beginning, then with a shorter one.
 
-    first = first_after(start, beyond).scalar_subquery()
-    found = select(*(messages.c[name] for name in order)).where(messages.c.seq == first).cte("found", recursive=True)
-    next_seq = first_after(following, [found.c[name] for name in prefix]).correlate(found).scalar_subquery()
+        To compare the whole prefix at once would say the same, but SQLite then reads every row that it is to leap over.
+        """
+
+        def first(depth: int) -> ColumnElement[Any]:
+            alike = [row.c[prefix[i]] == place[i] for i in range(depth)]
+            rows = select(row.c.seq).where(where(row), *alike, row.c[prefix[depth]] > place[depth])
+            ordered = rows.order_by(*(row.c[name] for name in order), row.c.seq).limit(_ONE)
+            return ordered.correlate(*known).scalar_subquery()
+
+        depths = [first(depth) for depth in reversed(range(len(prefix)))]
+        return func.coalesce(*depths) if len(depths) > 1 else depths[0]
+
+    columns = [messages.c[name] for name in order]
+    found = select(*columns).where(messages.c.seq == first_after(start, beyond)).cte("found", recursive=True)
+    next_seq = first_after(following, [found.c[name] for name in prefix], found)
     return found.union_all(select(*(here.c[name] for name in order)).select_from(found).join(here, here.c.seq == next_seq))

@@ -378,3 +378,33 @@ def test_a_long_history_slows_nothing_down(full: SQLStore, prepare: Prepare, ind
     for plan, sql in plans:
         assert not plan.scans, sql
     assert frozenset().union(*(plan.indexes for plan, _ in plans)) >= indexes
+
+
+LEAPS: dict[str, Callable[[Transaction], object]] = {
+    "completed": sweeping.completed,
+    "pending": lambda tx: arriving.pending(tx, [CHANNEL]),
+    "mend": lambda tx: blocking.mend(tx, ("", ""), 1),
+    "tally": lambda tx: tallying.tally(tx, 0),
+}
+
+
+@pytest.mark.parametrize("leap", LEAPS.values(), ids=LEAPS)
+@pytest.mark.parametrize("full", ["sqlite", "sqlite analysed"], indirect=True)
+def test_a_leap_reads_an_entry_and_not_what_lies_between(full: SQLStore, leap: Callable[[Transaction], object]) -> None:
+    """SQLite says in its plan that it searches, and then reads every row of the prefix; only its steps tell."""
+    steps = 0
+
+    def count() -> None:
+        nonlocal steps
+        steps += 100
+
+    with full.engine.connect() as connection:
+        driver = connection.connection.driver_connection
+        assert driver is not None
+        driver.set_progress_handler(count, 100)
+        try:
+            leap(Transaction(connection, full.sql, NOW))
+        finally:
+            driver.set_progress_handler(None, 0)
+        connection.rollback()
+    assert steps < ALIVE
