@@ -5,9 +5,11 @@ and workers to whoever may open them, hence the loopback interface, the password
 """
 
 from config.settings import load_settings
+from workers.flowertab import link_to_dashboard
 from workers.password import flower_password
 
 _settings = load_settings()
+link_to_dashboard(_settings)
 
 address = "127.0.0.1"
 port = _settings.flower_port

@@ -69,6 +69,7 @@ def _stay_up(screen: Screen, stack: Stack) -> None:
     screen.say(
         f"Flower, the workers' dashboard: http://127.0.0.1:{settings.flower_port} (user {user}, password {password})", style=""
     )
+    screen.say(f"The metrics, for Prometheus: http://127.0.0.1:{settings.metrics_port}/metrics", style="")
     screen.say(f'The bot: curl {stack.bot_url}/conversations/me --json \'{{"text": "I am curious."}}\'', style="")
     screen.say(f"The outbox: OUTBOX_DATABASE_URL={settings.database_url} .venv/bin/outbox status", style="")
     screen.say(f"The receiver's ledger: {settings.data_dir / 'receiver.db'}", style="")

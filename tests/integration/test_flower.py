@@ -15,6 +15,7 @@ from config.settings import load_settings
 from tests.servers.kept import free_port
 from tests.servers.supervised import start
 from tests.servers.valkey import OwnValkeyServer
+from workers.flowertab import link_to_dashboard
 from workers.password import flower_password
 
 pytestmark = pytest.mark.timeout(120)
@@ -83,6 +84,30 @@ def test_flower_shows_its_pages_with_the_password(flower: Flower, password: str)
 
     assert status == 200
     assert "Flower" in page
+
+
+@pytest.mark.parametrize("page", ["/", "/tasks", "/broker"])
+def test_flowers_pages_lead_to_the_dashboard_and_are_whole(flower: Flower, password: str, page: str) -> None:
+    status, shown = flower.get(page, user="outbox", password=password)
+
+    assert status == 200
+    assert shown.count('href="http://127.0.0.1:8700/">Outbox</a>') == 1
+    assert shown.rstrip().endswith("</html>")
+
+
+@pytest.mark.parametrize("navigation", [None, "<nav>other insides</nav>"])
+def test_a_flower_that_is_built_otherwise_goes_without_the_link(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, navigation: str | None
+) -> None:
+    if navigation is not None:
+        (tmp_path / "navbar.html").write_text(navigation)
+    settings = {"template_path": str(tmp_path)}
+    monkeypatch.setattr("flower.urls.settings", settings)
+
+    link_to_dashboard(load_settings(data_dir=tmp_path))
+
+    assert settings == {"template_path": str(tmp_path)}
+    assert "Flower has no link to the dashboard" in caplog.text
 
 
 @pytest.mark.parametrize(
