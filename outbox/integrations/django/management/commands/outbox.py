@@ -42,4 +42,4 @@ class Command(BaseCommand):
 
 def _run(arguments: Sequence[str]) -> None:
     own = f"{process.outbox.__module__}:{process.outbox.__name__}"
-    application.main(args=["--app", own, *arguments], prog_name="manage.py outbox")
+    application.main(args=["--app", own, *(arguments or ["--help"])], prog_name="manage.py outbox")
