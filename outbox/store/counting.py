@@ -39,15 +39,18 @@ def _unstamped(row: FromClause) -> ColumnElement[bool]:
     return and_(row.c.status == literal(Status.QUEUED), row.c.stamped == literal(0))
 
 
-_ARMS = (
+DUE_ARMS = (
     _Arm(tuple(sorted(DUE)), ("channel", "priority", "next_attempt_at"), claimable),
     _Arm(tuple(sorted(DUE)), ("channel", "ordering_key"), _blocked),
     _Arm((Status.QUEUED,), ("channel",), _unstamped),
+)
+"""What is in a due status is in one of these; none is blocked before it is stamped."""
+_ARMS = (
+    *DUE_ARMS,
     _only(Status.DISPATCHED, "channel", "lease_until"),
     _only(Status.SENDING, "channel", "lease_until"),
     _only(Status.PARKED, "channel"),
 )
-"""Every row that has not ended is in one of these, but for those that are blocked and not stamped, which none is."""
 
 
 def census(tx: Transaction, most: int) -> list[Count]:

@@ -11,13 +11,14 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, FromClause, Row, Select, Text, bindparam, select, tuple_, union, union_all
 
-from outbox.lifecycle import ACTIVE, TERMINAL, Status
+from outbox.lifecycle import ACTIVE, DUE, TERMINAL, Status
+from outbox.store.counting import DUE_ARMS
 from outbox.store.records import Line, MessageFilter, Page, Place
 from outbox.store.schema import literal, status_in
 from outbox.store.sql import Sql, Transaction
 from outbox.store.sweeping import completed
 
-WINDOW = 50_000
+WINDOW = 20_000
 """Rows that one page looks at, at the most."""
 
 _FEW = (Status.DISPATCHED, Status.SENDING, Status.PARKED)
@@ -86,7 +87,17 @@ def _walk(tx: Transaction, wanted: MessageFilter, after: Place) -> _Walk:
         return _Walk([few.where(m.c.turn_id == wanted.turn_id)], ("turn_id",))
     if wanted.status in _FEW:
         return _Walk([few.where(m.c.status == literal(str(wanted.status)))], ("status",))
+    if wanted.status in DUE and not _is_backlogged(tx):
+        arms = [arm for arm in DUE_ARMS if wanted.status in arm.statuses]
+        return _Walk([few.where(arm.holds(m), m.c.status == literal(str(wanted.status))) for arm in arms], ("status",))
     return _Walk([rows.where(m.c.seq < after.seq).order_by(m.c.seq.desc())])
+
+
+def _is_backlogged(tx: Transaction) -> bool:
+    """Whether so many rows wait that they are found along the primary key sooner than they are sorted."""
+    m = tx.sql.tables.messages
+    many = [select(m.c.seq).where(arm.holds(m)).offset(WINDOW - 1).limit(1).subquery() for arm in DUE_ARMS]
+    return bool(tx.execute(union_all(*map(select, many))).first())
 
 
 def _place(row: Row[Any]) -> Place:

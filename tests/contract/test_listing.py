@@ -12,14 +12,18 @@ from outbox.testing import FakeClock
 from tests.contract.steps import (
     DEAD,
     DELIVERED,
+    RETRY,
+    begin,
     claim,
     end_as,
     enqueue,
     enqueue_named,
     new_row,
+    settle,
     settlement,
     stored,
     take,
+    talk,
 )
 
 
@@ -86,6 +90,22 @@ def test_statuses_with_an_index_of_their_own_are_paged(store: SQLStore) -> None:
         end_as(store, name, Status.PARKED)
     assert list(pages(store, 2, status=Status.PARKED)) == [["c", "b"], ["a"]]
     assert list(pages(store, 2, status=Status.PARKED, channel="email")) == [[]]
+
+
+@pytest.mark.parametrize("window", [3, 1_000])
+def test_what_waits_is_listed_newest_first_however_it_waits_and_however_much(
+    store: SQLStore, monkeypatch: pytest.MonkeyPatch, window: int
+) -> None:
+    monkeypatch.setattr(listing, "WINDOW", window)
+    talk(store, "head", "behind", "further behind")
+    claim(store)  # what waits behind the head is blocked now
+    enqueue_named(store, "unstamped", stamped=False)
+    settle(store, begin(store, "again"), RETRY)
+    enqueue_named(store, "plain", "later", delay_ms=1)
+    statuses = {name: stored(store, name).status for name in ("head", "behind", "further behind")}
+    queued = [name for name in ("further behind", "behind", "head") if statuses[name] == Status.QUEUED]
+    assert listed(store, 2, status=Status.QUEUED) == ["later", "plain", "unstamped", *queued]
+    assert listed(store, 2, status=Status.FAILED_RETRYABLE) == ["again"]
 
 
 @pytest.mark.parametrize("wanted", [{"target": "rare"}, {"target": "rare", "status": Status.DELIVERED}])

@@ -332,6 +332,11 @@ def page_of_parked_messages(tx: Transaction) -> Callable[[], object]:
     return lambda: listing.page(tx, MessageFilter(status=Status.PARKED), None, 50)
 
 
+@uses("due", "blocked", "unstamped")
+def page_of_what_waits(tx: Transaction) -> Callable[[], object]:
+    return lambda: listing.page(tx, MessageFilter(status=Status.QUEUED), None, 50)
+
+
 @uses("turn")
 def page_of_a_turn(tx: Transaction) -> Callable[[], object]:
     return lambda: listing.page(tx, MessageFilter(turn_id="anything"), None, 50)
