@@ -37,6 +37,8 @@ class Example:
     upgrade: list[str]
     web: list[str]
     worker: str
+    body: str = "data"
+    """How httpx calls the form in which the shop takes orders."""
 
     @property
     def readme(self) -> str:
@@ -49,6 +51,13 @@ EXAMPLES = [
         ["flask", "--app", "examples.flask_shop", "outbox", "db", "upgrade"],
         ["flask", "--app", "examples.flask_shop", "run", "--port", "PORT"],
         "examples.flask_shop.worker",
+    ),
+    Example(
+        "fastapi_shop",
+        ["outbox.cli", "--app", "examples.fastapi_shop.database:outbox", "db", "upgrade"],
+        ["uvicorn", "examples.fastapi_shop.application:app", "--port", "PORT"],
+        "examples.fastapi_shop.worker",
+        body="json",
     ),
 ]
 
@@ -146,8 +155,12 @@ async def test_what_the_shop_commits_is_packed_and_told_the_books_and_what_it_ta
                     return False
 
             await eventually(is_up, log)
-            placed = await client.post("/orders", data={"customer": "ada@example.org", "item": "tea"})
-            refused = await client.post("/orders", data={"customer": "ada@example.org", "item": "unicorn"})
+
+            async def order(item: str) -> httpx.Response:
+                wish = {"customer": "ada@example.org", "item": item}
+                return await client.post("/orders", **{shop.example.body: wish})  # type: ignore[arg-type]
+
+            placed, refused = await order("tea"), await order("unicorn")
             assert (placed.status_code, refused.status_code) == (201, 409), log()
             number = placed.json()["order"]
 
@@ -164,6 +177,6 @@ async def test_what_the_shop_commits_is_packed_and_told_the_books_and_what_it_ta
 
 def test_the_readme_of_the_shop_starts_what_is_started_here(example: Example) -> None:
     commands = re.findall(r"^\$ (?:python -m )?(.*?)(?: &)?$", example.readme, re.MULTILINE)
-    assert " ".join(example.upgrade) in commands
+    assert " ".join(example.upgrade).replace("outbox.cli", "outbox") in commands
     assert f"celery --app {example.worker} worker --beat" in commands
     assert " ".join(example.web).removesuffix(" --port PORT") in commands

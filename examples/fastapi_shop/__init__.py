@@ -1,0 +1,1 @@
+"""A FastAPI shop on asyncio whose orders, packing slips and entries in the books are committed together."""
