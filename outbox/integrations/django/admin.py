@@ -84,6 +84,7 @@ class MessageAdmin(admin.ModelAdmin):
     paginator = CappedPaginator
     search_fields = ("message_id", "turn_id", "idempotency_key", "target")
     search_help_text = "The whole id, turn, idempotency key or target."
+    show_facets = admin.ShowFacets.NEVER
     show_full_result_count = False
     sortable_by = ()
 

@@ -117,7 +117,7 @@ class Looking(AdminTestCase):
             enqueue("warehouse")
         self.log_in()
         with CaptureQueriesContext(connection) as seen, patch.object(outbox_admin, "MOST_COUNTED", 2):
-            page = self.listed()
+            page = self.listed(_facets="True")
         counts = [one["sql"] for one in seen.captured_queries if "COUNT(" in one["sql"] and "message_outbox" in one["sql"]]
         assert counts
         assert all("LIMIT 2" in sql for sql in counts)
