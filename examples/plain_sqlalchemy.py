@@ -1,6 +1,6 @@
 """Plain SQLAlchemy: no web framework, no broker, no Celery. ``python -m examples.plain_sqlalchemy [DATABASE_URL]``.
 
-Orders are written with the messages about them; then this process delivers what was committed, as a cron job or a small daemon may
+Orders are written with the messages about them; then this process delivers what was committed, as a cron job may
 (``outbox --app examples.plain_sqlalchemy:outbox relay --inline`` goes on doing so).
 """
 
