@@ -146,6 +146,7 @@ def test_how_loud_an_event_is_says_whether_anybody_must_act(
     assert [record.levelno for record in log.records] == [level]
 
 
+@pytest.mark.proves("T15")
 def test_a_relay_that_finds_nothing_logs_nothing_however_much_is_to_be_logged(log: pytest.LogCaptureFixture) -> None:
     log_event(RelayIdled())
 

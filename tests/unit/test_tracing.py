@@ -61,6 +61,7 @@ def test_a_tracer_is_there_before_and_after_the_work() -> None:
     assert tracer.seen == ["call", "enter", "1 messages", "work", "exit"]
 
 
+@pytest.mark.proves("T3")
 @pytest.mark.parametrize("step", ["call", "enter", "exit"])
 def test_a_tracer_that_fails_is_logged_and_the_work_is_done_once(step: str, caplog: pytest.LogCaptureFixture) -> None:
     tracer = Recording(fails=step)

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import urllib.error
 import urllib.request
 from collections import Counter
@@ -22,9 +23,10 @@ from outbox import NewMessage, Outbox
 from outbox.integrations.prometheus.catalogue import ASKED, COUNTED
 from outbox.lifecycle import TERMINAL
 from tests.servers.kept import free_port
-from tests.servers.supervised import Service, eventually
+from tests.servers.supervised import PATIENCE_S, Service, eventually, start
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+# One run for all tests, also where several processes share them.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.xdist_group("watching a run")]
 
 CHANNELS = """\
 [console]
@@ -43,7 +45,9 @@ class Run:
 
     def __init__(self, directory: Path) -> None:
         (directory / "channels.toml").write_text(CHANNELS)
-        self.ports = {name: free_port() for name in ("flower", "metrics", "nobody")}
+        self.ports = {name: free_port() for name in ("flower", "metrics")}
+        self._nobody = socket.socket()
+        self._nobody.bind(("127.0.0.1", 0))  # and never listens: whoever connects is refused
         self.database_url = f"sqlite:///{directory / 'outbox.db'}"
         self.service = Service(
             directory / "var",
@@ -51,15 +55,15 @@ class Run:
             flower="yes", flower_port=str(self.ports["flower"]), metrics="yes", metrics_port=str(self.ports["metrics"]),
             log_format="json", maintain_interval_s="0.5",
         )  # fmt: skip
-        self.target = f"http://127.0.0.1:{self.ports['nobody']}/hook"
+        self.target = f"http://127.0.0.1:{self._nobody.getsockname()[1]}/hook"
 
     def deliver(self) -> None:
         self.service.says("running")
         self.outbox = Outbox(self.database_url)
         eventually(self.flower_listens, "Flower does not hear of the worker")
         self._send(20)
-        [node] = self.service.pids_of("node-1")[:1]
-        os.kill(psutil.Process(node).children()[0].pid, signal.SIGKILL)
+        eventually(lambda: sum(self.attempts().values()) == 30, "what was done is not counted")
+        os.kill(psutil.Process(self.service.pid_of("node-1")).children()[0].pid, signal.SIGKILL)
         self._send(20)
         with self.outbox.store.transaction() as tx:
             later = [NewMessage(channel="console", payload=PAYLOAD, delay=3600) for _ in range(WAITING)]
@@ -68,6 +72,7 @@ class Run:
     def close(self) -> None:
         self.service.close()
         self.outbox.close()
+        self._nobody.close()
 
     def _send(self, count: int) -> None:
         there = sum(self.ended().values())
@@ -83,6 +88,10 @@ class Run:
         for stats in self.outbox.stats():
             counts.update({(stats.channel, str(status)): n for status, n in stats.by_status.items() if status in TERMINAL})
         return counts
+
+    def attempts(self) -> dict[Any, float]:
+        """Attempts by channel and outcome, as the exporter has them."""
+        return samples(self.scrape(), "outbox_attempts_total", "channel", "outcome")
 
     def scrape(self) -> str:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.ports['metrics']}/metrics", timeout=10) as answer:
@@ -123,10 +132,7 @@ def samples(text: str, name: str, *labels: str) -> dict[Any, float]:
 def test_the_numbers_of_a_scrape_are_those_of_the_database_although_a_process_was_killed(run: Run) -> None:
     expected = {("console", "delivered"): 20, ("webhook", "retry"): 40}
 
-    def attempts() -> dict[Any, float]:
-        return samples(run.scrape(), "outbox_attempts_total", "channel", "outcome")
-
-    eventually(lambda: attempts() == expected, f"{expected} attempts, but {attempts()}")
+    eventually(lambda: run.attempts() == expected, f"{expected} attempts, but {run.attempts()}")
     with run.outbox.store.transaction() as tx:
         log = run.outbox.store.tables.attempts
         recorded = Counter(tx.connection.execute(select(log.c.outcome)).scalars())
@@ -134,6 +140,7 @@ def test_the_numbers_of_a_scrape_are_those_of_the_database_although_a_process_wa
     assert run.ended() == {("console", "delivered"): 20, ("webhook", "failed_terminal"): 20}
 
 
+@pytest.mark.proves("R16")
 def test_a_scrape_tells_what_the_database_holds(run: Run) -> None:
     held = samples(run.scrape(), "outbox_messages", "channel", "status")
 
@@ -241,3 +248,15 @@ def test_a_port_of_the_metrics_that_is_taken_is_told_before_anything_starts(tmp_
         f"outbox: the metrics' port {port} cannot be used (Address already in use);"
         " set OUTBOX_METRICS_PORT to another, or OUTBOX_METRICS=no\n"
     ]
+
+
+def test_an_exporter_whose_port_is_taken_says_so_in_one_line(tmp_path: Path, sqlite_url: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        settings = {"data_dir": str(tmp_path), "database_url": sqlite_url, "metrics_port": str(taken.getsockname()[1])}
+        with start(["workers.metrics"], settings, cwd=tmp_path, stdout=subprocess.PIPE) as process:
+            said, _ = process.communicate(timeout=PATIENCE_S)
+
+    assert process.returncode == 1
+    [line] = said.splitlines()
+    assert line.startswith("outbox: no metrics: ")
+    assert line.endswith("Address already in use")
