@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from statistics import median
 
 from outbox.lifecycle import Status
 from outbox.outbox import Outbox
@@ -13,6 +14,14 @@ WIDTH, HEIGHT = 600, 120
 """Size of the plot in units of the drawing."""
 _MINUTE_MS = 60_000
 _HOUR_MS = 60 * _MINUTE_MS
+_HIGHEST_PEAK = 10
+"""One message that waited for an operator flattens no curve: a peak that is so many times the usual latency is cut off."""
+_TIMES_MS = (
+    *(digit * 10**power for power in range(4) for digit in (1, 2, 5)), 10_000, 20_000, 30_000,
+    *(minutes * _MINUTE_MS for minutes in (1, 2, 5, 10, 20, 30)), *(hours * _HOUR_MS for hours in (1, 2, 5, 12)),
+    *(days * 24 * _HOUR_MS for days in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000)),
+)  # fmt: skip
+"""Times that are easy to read on an axis."""
 
 
 class Span(Enum):
@@ -129,7 +138,8 @@ def rate_chart(of: Series) -> Chart:
 
 def latency_chart(of: Series) -> Chart:
     """The average and the longest latency as lines, broken where nothing was delivered."""
-    top = _round_up(max((step.latency_max_ms for step in of.steps), default=0))
+    usual_ms = median([step.latency_ms for step in of.steps if step.latency_ms is not None] or [0])
+    top = _round_up_time(min(max(step.latency_max_ms for step in of.steps), usual_ms * _HIGHEST_PEAK))
     longest = _path(of.steps, top, lambda step: step.latency_max_ms if step.delivered else None)
     return Chart(top, lines=(("longest", longest), ("average", _path(of.steps, top, lambda step: step.latency_ms))))
 
@@ -157,7 +167,8 @@ def _path(steps: Sequence[Step], top: float, value_of: Callable[[Step], float | 
     for number, step in enumerate(steps):
         value = value_of(step)
         if value is not None:
-            path.append(f"{'L' if connected else 'M'}{(number + 0.5) * width:.1f} {HEIGHT - value / top * HEIGHT:.1f}h0")
+            y = HEIGHT - min(value / top, 1.0) * HEIGHT
+            path.append(f"{'L' if connected else 'M'}{(number + 0.5) * width:.1f} {y:.1f}h0")
         connected = value is not None
     return "".join(path)
 
@@ -168,3 +179,7 @@ def _round_up(value: float) -> float:
         return 1
     power = 10 ** math.floor(math.log10(value))
     return next(float(step * power) for step in (1, 2, 5, 10) if value <= step * power)
+
+
+def _round_up_time(value_ms: float) -> float:
+    return next((float(time) for time in _TIMES_MS if value_ms <= time), value_ms)

@@ -47,10 +47,16 @@ def _happenings(story: Story) -> Iterator[Happening]:
             attempt.owner,
         )
     for operation in story.operations:
-        title = f"{operation.action} by an operator" + (f", from {operation.from_status}" if operation.from_status else "")
+        title = f"{operation.action} by an operator" + (
+            f", it was {_words(operation.from_status)}" if operation.from_status else ""
+        )
         yield Happening(operation.at, title, Tone.OPERATOR, detail=operation.reason, by=operation.actor)
     if message.status is Status.SENDING and message.last_attempt_at is not None:
         yield Happening(message.last_attempt_at, f"attempt {message.attempt_count}: being sent", by=message.lease_owner)
     if message.status in TERMINAL and message.completed_at is not None:
         tone = Tone.GOOD if message.status is Status.DELIVERED else Tone.BAD
-        yield Happening(message.completed_at, message.status.replace("_", " "), tone, detail=message.terminal_reason)
+        yield Happening(message.completed_at, _words(message.status), tone, detail=message.terminal_reason)
+
+
+def _words(status: str) -> str:
+    return status.replace("_", " ")

@@ -53,3 +53,25 @@ def test_the_average_is_over_messages_and_not_over_steps() -> None:
 def test_an_axis_ends_at_a_number_that_is_easy_to_read() -> None:
     tops = [rate_chart(Series(Span.HOUR, [Step(0, delivered=count)])).top for count in (0, 1, 2, 3, 7, 10, 11, 501)]
     assert tops == [1, 1, 2, 5, 10, 10, 20, 1_000]
+
+
+def test_one_message_that_waited_for_days_does_not_flatten_the_curve() -> None:
+    usual = [Step(0, delivered=100, latency_sum_ms=100_000, latency_max_ms=2_000)] * 59
+    chart = latency_chart(
+        Series(Span.HOUR, [*usual, Step(0, delivered=2, latency_sum_ms=86_401_000, latency_max_ms=86_400_000)])
+    )
+    assert chart.top == 10_000
+
+
+def test_an_axis_of_times_ends_at_a_time_that_is_easy_to_read() -> None:
+    def top(latency_ms: int) -> float:
+        return latency_chart(Series(Span.HOUR, [Step(0, 1, latency_sum_ms=latency_ms, latency_max_ms=latency_ms)])).top
+
+    assert [top(latency_ms) for latency_ms in (0, 3, 1_500, 21_000, 61_000, 3_000_000)] == [
+        1,
+        5,
+        2_000,
+        30_000,
+        120_000,
+        3_600_000,
+    ]
