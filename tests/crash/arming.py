@@ -8,6 +8,7 @@ started again.
 import json
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -104,5 +105,6 @@ def _hit(plan: int) -> tuple[dict[int, Act], int]:
 _ACTS: dict[Act, Callable[[], None]] = {
     Act.KILL: lambda: os.kill(os.getpid(), signal.SIGKILL),
     Act.NODE: lambda: os.killpg(os.getpgid(0), signal.SIGKILL),
-    Act.STOP: lambda: os.kill(os.getpid(), signal.SIGSTOP),
+    # To this very thread: sent to the process, it may reach another thread first, and this one runs on for a moment.
+    Act.STOP: lambda: signal.pthread_kill(threading.get_ident(), signal.SIGSTOP),
 }

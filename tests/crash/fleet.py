@@ -50,9 +50,9 @@ class Fleet:
         self.outbox.pause("closed")
         self.hand = Hand()
         self._nursery = nursery
-        queues = ",".join(f"outbox.{channel.name}" for channel in channels(self.settings.receiver))
+        self._queues = ",".join(f"outbox.{channel.name}" for channel in channels(self.settings.receiver))
         self.relay = self._worker("relay", pool, "outbox.relay", 2)
-        self.delivery = self._worker("delivery", pool, queues, deliveries)
+        self.delivery = self._worker("delivery", pool, self._queues, deliveries)
         self.beat = self._node("beat", ["beat", "-s", str(directory / "schedule"), "-l", "WARNING"], "")
         self.nodes = [self.relay, self.delivery, self.beat]
         for node in (self.relay, self.delivery):
@@ -66,6 +66,12 @@ class Fleet:
     def another_relay(self, pool: str) -> Node:
         """Start a second node that relays and maintains."""
         node = self._worker("relay-2", pool, "outbox.relay", 2)
+        self.nodes.append(node)
+        return node.await_ready()
+
+    def another_delivery(self, pool: str) -> Node:
+        """Start a second node that delivers."""
+        node = self._worker("delivery-2", pool, self._queues, 1)
         self.nodes.append(node)
         return node.await_ready()
 
