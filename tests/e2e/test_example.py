@@ -93,6 +93,7 @@ def test_it_stays_up_to_be_looked_at_until_ctrl_c_and_leaves_nothing_behind(exam
     run = example(*SHORT)
 
     flower = run.says(r"Flower.*: (http://\S+) \(user (\S+), password (\S+)\)")
+    dashboard = run.says(r"The outbox's dashboard: (http://\S+)")
     bot = run.says(r"The bot: curl (\S+/conversations/)")
     run.says("Ctrl-C ends it")
     family = run.family()
@@ -101,6 +102,8 @@ def test_it_stays_up_to_be_looked_at_until_ctrl_c_and_leaves_nothing_behind(exam
         assert response.status == 201
     with pytest.raises(urllib.error.HTTPError, match="401"):
         urllib.request.urlopen(flower[1], timeout=30)
+    with urllib.request.urlopen(dashboard[1], timeout=30) as response:
+        assert b"delivered" in response.read()
     run.process.send_signal(signal.SIGINT)
 
     assert run.ends() == 0, run.text
