@@ -18,4 +18,4 @@ read_only = True
 inspect_timeout = 4000.0  # milliseconds; workers that are starting answer late
 max_tasks = 10_000
 # Its arguments say how many messages a task carries, and its result what became of them.
-tasks_columns = "name,state,args,result,received,started,runtime,worker,uuid"
+tasks_columns = "name,state,args,result,received,runtime,worker"
