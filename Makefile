@@ -65,13 +65,24 @@ test-contract: $(STAMP)  ## What every store must do, on SQLite and PostgreSQL
 test-integration: $(STAMP)  ## Real brokers, databases and Celery workers
 	$(PYTEST) tests/integration $(ARGS)
 
+# REPORT=docs/reference/crash-matrix.json keeps what was found; docs/crash_matrix.py makes the page of it.
 .PHONY: test-crash
-test-crash: $(STAMP)  ## Processes killed at every point (long)
-	$(PYTEST) -m crash $(ARGS)
+test-crash: $(STAMP)  ## Processes killed at every point, on both databases and pools (long; REPORT=file.json)
+	OUTBOX_CRASH_REPORT="$(REPORT)" $(PYTEST) -m crash -n $(TEST_PROCESSES) --dist loadgroup $(ARGS)
+
+MINUTES ?= 10
+
+.PHONY: soak
+soak: $(STAMP)  ## Everything dies at any moment while messages keep coming (MINUTES=10)
+	OUTBOX_SOAK_MINUTES=$(MINUTES) $(PYTEST) tests/crash/test_soak.py $(ARGS)
 
 .PHONY: bench
 bench: $(STAMP)  ## Measure beside bare Celery, bare clients and empty tables (ARGS=--quick for a look)
 	$(BIN)/python -m benchmarks $(ARGS)
+
+.PHONY: docs
+docs: $(STAMP)  ## Build the documentation's site into build/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
 
 # One Python of every minor version that is new enough, from PATH and from pyenv.
 PYTHONS ?= $(shell for candidate in python3 python3.{11,12,13,14,15} $${PYENV_ROOT:-$$HOME/.pyenv}/versions/*/bin/python; do \
