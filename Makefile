@@ -44,6 +44,9 @@ lock:  ## Resolve the newest versions that pyproject.toml allows into requiremen
 	@test -x $(BIN)/uv || { $(PYTHON) -m venv .venv && $(BIN)/python -m pip install --quiet uv; }
 	UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --all-extras --group dev --output-file requirements.lock pyproject.toml
+	UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
+		--generate-hashes --no-emit-index-url --extra service --extra postgres --extra flask --group image \
+		--constraint requirements.lock --output-file deploy/requirements.lock pyproject.toml
 
 .PHONY: run
 run: $(STAMP)  ## Start the whole stack with the example bot (ARGS=--exit ends it by itself)

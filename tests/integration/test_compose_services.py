@@ -1,0 +1,110 @@
+"""The services of docker-compose.yml without containers: their commands and environments, on servers of the tests."""
+
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+import yaml
+
+from outbox import Outbox
+from tests.servers.kept import free_port
+from tests.servers.supervised import PROJECT, bytecode_cache, leash
+
+PATIENCE_S = 90
+SERVICES = yaml.safe_load((PROJECT / "docker-compose.yml").read_text())["services"]
+MODULES = {"outbox": ["-m", "outbox.cli"], "celery": ["-m", "celery"], "waitress-serve": ["-m", "waitress"]}
+
+
+class Host:
+    """Runs a service's command in its environment, where its addresses and paths are those of the test."""
+
+    def __init__(self, directory: Path, database_url: str, broker_url: str) -> None:
+        self.directory = directory
+        self.port = free_port()
+        self._places = {
+            "postgresql+psycopg://outbox:outbox@postgres/outbox": database_url,
+            "redis://valkey:6379/0": broker_url,
+            "/etc/outbox/channels.toml": str(PROJECT / "deploy/channels.toml"),
+            "0.0.0.0:8000": f"127.0.0.1:{self.port}",
+        }
+
+    def run(self, name: str) -> str:
+        done = subprocess.run(
+            self._command(name), cwd=PROJECT, env=self._environment(name), capture_output=True, text=True, check=False,
+            timeout=PATIENCE_S,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    @contextmanager
+    def running(self, name: str) -> Iterator[None]:
+        leash().hold()
+        with (self.directory / f"{name}.log").open("wb") as output:
+            process = subprocess.Popen(
+                self._command(name), cwd=PROJECT, env=self._environment(name), stdout=output, stderr=subprocess.STDOUT,
+                process_group=leash().group,
+            )  # fmt: skip
+        try:
+            yield
+        finally:
+            process.terminate()
+            process.wait(PATIENCE_S)
+
+    def log(self, name: str) -> str:
+        return (self.directory / f"{name}.log").read_text()
+
+    def _command(self, name: str) -> list[str]:
+        program, *rest = [self._here(word) for word in SERVICES[name]["command"]]
+        return [sys.executable, *MODULES[program], *rest]
+
+    def _environment(self, name: str) -> dict[str, str]:
+        environment = {key: self._here(value) for key, value in SERVICES[name]["environment"].items()}
+        own = {"OUTBOX_DATA_DIR": str(self.directory / "state"), "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(PROJECT)}
+        return {**os.environ, **bytecode_cache(), **own, **environment}
+
+    def _here(self, text: str) -> str:
+        text = re.sub(r"\$\{\w+:-(.*?)\}", r"\1", str(text))
+        for there, here in self._places.items():
+            text = text.replace(there, here)
+        return text
+
+
+def await_that(condition: Callable[[], bool], log: Callable[[], str]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline, log()
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.postgres
+def test_what_is_ordered_over_http_is_delivered_by_the_services(tmp_path: Path, postgres_url: str, redis_url: str) -> None:
+    host = Host(tmp_path, postgres_url, redis_url)
+    assert "upgraded" in host.run("migrate")
+    outbox = Outbox(postgres_url)
+    with ExitStack() as stack:
+        for name in ("relay", "worker", "beat", "shop"):
+            stack.enter_context(host.running(name))
+        await_that(lambda: _ordered(f"http://127.0.0.1:{host.port}/orders"), lambda: host.log("shop"))
+        await_that(
+            lambda: {message.status for message in outbox.list()} == {"delivered"},
+            lambda: host.log("relay") + host.log("worker"),
+        )
+        messages = outbox.list()
+    outbox.close()
+    assert sorted(message.channel for message in messages) == ["books", "warehouse"]
+    assert all(message.id in host.log("worker") for message in messages)
+
+
+def _ordered(url: str) -> bool:
+    try:
+        return httpx.post(url, data={"customer": "ada@example.org", "item": "tea"}).status_code == 201
+    except httpx.TransportError:
+        return False
