@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from celery import signals
+from celery.utils.log import get_multiprocessing_logger
 
 
 class JsonLines(logging.Formatter):
@@ -34,5 +35,6 @@ def write_json() -> None:
 
 
 def _format(logger: logging.Logger, **_signal: Any) -> None:
-    for handler in logger.handlers:
+    pool: logging.Logger | None = get_multiprocessing_logger()  # which tells of dead processes, and is signalled of nowhere
+    for handler in [*logger.handlers, *(pool.handlers if pool is not None else ())]:
         handler.setFormatter(JsonLines())

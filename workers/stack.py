@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from config.channels import load_channels
-from config.settings import Settings, variable
+from config.settings import LogFormat, Settings, variable
 from config.urls import masked
 from outbox import Outbox
 from outbox.errors import ConfigurationError, DatabaseUnavailable
@@ -88,7 +88,8 @@ def _worker(name: str, queues: str, settings: Settings) -> list[str]:
 
 def _celery(command: str, settings: Settings) -> list[str]:
     level = [] if command == "flower" else [f"--loglevel={settings.log_level}"]
-    return [sys.executable, "-m", "celery", "--app=workers", command, *level]
+    banner = ["--quiet"] if settings.log_format is LogFormat.JSON else []  # which is no line of JSON
+    return [sys.executable, "-m", "celery", "--app=workers", *banner, command, *level]
 
 
 def _environment(settings: Settings) -> dict[str, str]:
