@@ -16,6 +16,9 @@ from tests.integration.django.conftest import Manage
 MIGRATIONS = Path(migrating.__file__).parents[1] / "integrations/django/migrations"
 REVISIONS = Path(migrating.__file__).parent / "migrations"
 
+# The app by itself: it needs none of Django's own.
+ALONE = {"INSTALLED_APPS": ["outbox.integrations.django"], "MIDDLEWARE": [], "TEMPLATES": [], "ROOT_URLCONF": None}
+
 # Creates Django's own idea of each table beside ours, and prints both: columns, types, nullability and primary key.
 SPELL_BOTH = """
 from django.apps import apps
@@ -36,6 +39,12 @@ for model in models:
         columns = sorted(f"{c['name']} {c['type']} {c['nullable']}".lower() for c in seen.get_columns(table))
         print(prefix or "our", names[model], columns, seen.get_pk_constraint(table)["constrained_columns"], sep="|")
 """
+
+
+@pytest.fixture
+def manage(database_url: str) -> Manage:
+    """A project with nothing but the outbox, on a new, empty database: SQLite, then PostgreSQL."""
+    return Manage(database_url, ALONE)
 
 
 def is_current(url: str) -> bool:
