@@ -20,11 +20,13 @@ from outbox.lifecycle import Status
 from outbox.line import Line
 from outbox.message import Claim, Message
 from outbox.outcome import Delivered, Outcome, Unknown
+from outbox.policy.retry import OnUnknown
 from outbox.recording import Ended, Recorder
 from outbox.sending import NOT_BEGUN, Job, Senders
 from outbox.store.protocol import Store
 from outbox.store.records import Taker
 from outbox.telemetry import TakeRefused, Telemetry
+from outbox.trains import Trains
 
 LEASE_MARGIN_S = 10.0
 """Beyond the timeout: twice SQLite's busy timeout, so that a settle which waits for the write lock still comes in time."""
@@ -123,7 +125,9 @@ class _Task:
         self._stop_at = stop_at
         self._should_stop = should_stop
         self._stopping = False
-        self._line = Line(claims)
+        # Where nobody may guess, a death must not leave more unknown outcomes of a key than the one that was being sent.
+        self._line = Line(claims, trains=channel.on_unknown is not OnUnknown.PARK)
+        self._trains = Trains()
         self._under_way: set[Job] = set()
         self._answers: SimpleQueue[tuple[Job, Outcome | None]] = SimpleQueue()
         self._ended: list[Ended] = []
@@ -210,14 +214,15 @@ class _Task:
             for message in taken
         ]
         self._under_way.update(jobs)
+        first = self._trains.couple(window, jobs)
         admitted = {message.id for message in taken}
         refused = [claim for claim in window if claim.id not in admitted]
         if refused:
             self._report.refused += len(refused)
             self._telemetry.emit(TakeRefused(self._channel.name, len(refused)))
             self._give_back(behind for claim in refused for behind in self._line.leave_behind(claim.id))
-        if jobs:
-            self._senders.start(self._channel, jobs)
+        if first:
+            self._senders.start(self._channel, first)
 
     def _done(self, job: Job, outcome: Outcome | None) -> None:
         checkpoints.reach("send", "after")
@@ -271,14 +276,28 @@ class _Task:
         self._ended.append(ended)
         if not self._gatekeeper.hear(job.message, outcome):
             self.stop()
-        if ended.settlement.verdict.status is Status.DELIVERED:
-            self._line.follow(job.message.id)
-        else:
+        if ended.settlement.verdict.status is not Status.DELIVERED:
             self._give_back(self._line.leave_behind(job.message.id))
+            self._withdraw(self._trains.not_delivered(job))
+        elif (following := self._trains.delivered(job)) is not None:
+            self._senders.start(self._channel, [following])
+        else:
+            self._line.follow(job.message.id)
+
+    def _withdraw(self, jobs: Iterable[Job]) -> list[Job]:
+        """Give back those that have not begun, and what waits behind them; returns those that have."""
+        begun: list[Job] = []
+        for job in jobs:
+            if job in self._under_way:
+                if job.give_up():
+                    self._end(job, NOT_BEGUN)
+                else:
+                    begun.append(job)
+        return begun
 
     def _abandon_overdue(self) -> None:
         """A send that outlives its timeout is unknown, and its thread may be lost: what has not begun goes to other workers."""
-        for job in [job for job in self._under_way if job.is_overdue()]:
+        for job in [job for job in self._under_way if job.is_overdue() and not self._trains.is_waiting(job)]:
             self.stop()
             if job.give_up():
                 self._end(job, NOT_BEGUN)
@@ -303,17 +322,13 @@ class _Task:
     def _forbid(self, held: Sequence[Message], still_held: set[str]) -> None:
         """A row whose heartbeat missed is somebody else's: no further I/O for it."""
         lost = {message.id for message in held} - still_held
-        for job in [job for job in self._under_way if job.message.id in lost]:
-            if job.give_up():
-                self._end(job, NOT_BEGUN)
-            else:
-                job.cancel()
+        for job in self._withdraw([job for job in self._under_way if job.message.id in lost]):
+            job.cancel()
 
     def _give_back_the_rest(self) -> None:
         """Release what has not begun: claims in the line, and jobs that still wait for their thread."""
         self._give_back(self._line.leave())
-        for job in [job for job in self._under_way if job.give_up()]:
-            self._end(job, NOT_BEGUN)
+        self._withdraw(list(self._under_way))
 
     def _give_back(self, claims: Iterable[Claim]) -> None:
         unstarted = list(claims)

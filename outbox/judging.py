@@ -1,6 +1,5 @@
 """From a send that ended to what is recorded and told of it."""
 
-import time
 from dataclasses import replace
 
 from outbox.channels.base import Channel
@@ -44,7 +43,7 @@ def judge(job: Job, outcome: Outcome | None) -> Ended:
         lease=message.lease,
         outcome=name,
         status=verdict.status,
-        duration_ms=max(0, round((time.monotonic() - job.taken_at) * 1000)),
+        duration_ms=job.duration_ms,
         waited_ms=max(0, (message.last_attempt_at or 0) - message.next_attempt_at),
         next_due_ms=verdict.delay_ms or None,
         error=verdict.error,

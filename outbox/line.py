@@ -9,10 +9,14 @@ from outbox.message import Claim
 class Line:
     """The first claim of each ordering key is ready; the next becomes so when that one has been delivered.
 
+    Where there is more room than claims that are ready, those behind them may be taken up with them (``trains``): taken in one
+    transaction, sent one after another.
+
     Claims that came through a broker name their key by a number of that task alone; so a message is asked for by its id.
     """
 
-    def __init__(self, claims: Iterable[Claim]) -> None:
+    def __init__(self, claims: Iterable[Claim], *, trains: bool = False) -> None:
+        self._trains = trains
         self._ready: deque[Claim] = deque()
         self._behind: dict[str, deque[Claim]] = {}
         self._keys: dict[str, str] = {}
@@ -32,13 +36,18 @@ class Line:
         return len(self._ready)
 
     def take_up(self, count: int) -> list[Claim]:
-        """Up to ``count`` claims that are ready, in order; they leave the line."""
-        return [self._ready.popleft() for _ in range(min(count, len(self._ready)))]
+        """Up to ``count`` claims that leave the line: those that are ready, in order, then those behind them, key by turns."""
+        window = [self._ready.popleft() for _ in range(min(count, len(self._ready)))]
+        following = [behind for claim in window if (behind := self._behind_of(claim.id))] if self._trains else []
+        while following and len(window) < count:
+            for behind in following[: count - len(window)]:
+                window.append(behind.popleft())
+            following = [behind for behind in following if behind]
+        return window
 
     def follow(self, message_id: str) -> None:
         """The message was delivered: the next one of its ordering key becomes ready."""
-        key = self._keys.get(message_id)
-        if key is not None and (behind := self._behind.get(key)):
+        if behind := self._behind_of(message_id):
             self._ready.append(behind.popleft())
 
     def leave_behind(self, message_id: str) -> list[Claim]:
@@ -52,3 +61,7 @@ class Line:
         self._ready.clear()
         self._behind.clear()
         return rest
+
+    def _behind_of(self, message_id: str) -> deque[Claim] | None:
+        key = self._keys.get(message_id)
+        return None if key is None else self._behind.get(key)

@@ -132,7 +132,7 @@ class Outbox:
     ) -> Queued:
         """Write a message in the caller's open transaction: one statement, no network.
 
-        :param transaction: what holds the open transaction: a SQLAlchemy ``Session``, ``scoped_session`` or ``Connection``, or a
+        :param transaction: holds the open transaction: a SQLAlchemy ``Session``, ``scoped_session`` or ``Connection``, or a
             ``sqlite3`` or ``psycopg`` connection (whose commit wakes nobody: the relay's next tick finds the message).
         :param target: where the channel sends it: a URL, a chat id, an address.
         :param payload: anything JSON can hold, and datetime, date, time, timedelta, UUID, Decimal, bytes and tuple.

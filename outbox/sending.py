@@ -61,7 +61,14 @@ class Job:
                 self._given_up = True
             else:
                 self._begun_at = now
+                self.attempt = self.attempt.begun_after(round((now - self.taken_at) * 1000))
             return not self._given_up
+
+    @property
+    def duration_ms(self) -> int:
+        """Since it began, or, if it did not, since it was taken."""
+        began = self.taken_at if self._begun_at is None else self._begun_at
+        return round((time.monotonic() - began) * 1000)
 
     def give_up(self) -> bool:
         """Forbid the send; false when it has begun already."""

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from itertools import count
 
 from redis import Redis
+from sqlalchemy.orm import Session
 
 from benchmarks.applications import ours
 from benchmarks.applications.settings import STARTS
@@ -45,8 +46,8 @@ def commit_to_send(lab: Lab) -> Iterator[Figures]:
 
 
 def _commit(stack: Ours) -> str:
-    with stack.outbox.store.transaction() as tx:
-        return stack.outbox.enqueue(tx.connection, ours.TIMED).id
+    with Session(stack.outbox.store.engine) as session, session.begin():
+        return stack.outbox.enqueue(session, ours.TIMED).id
 
 
 def _delays_ms(lab: Lab, redis: "Redis", messages: int, send: Callable[[], str]) -> list[float]:

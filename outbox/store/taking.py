@@ -4,7 +4,8 @@ Take is the first fence. It admits a row only with the lease that the delivery t
 published again, or a stale message becomes a no-op before any I/O.
 """
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from operator import itemgetter
 from typing import Any
@@ -20,6 +21,7 @@ from sqlalchemy import (
     bindparam,
     case,
     exists,
+    func,
     literal_column,
     or_,
     select,
@@ -28,9 +30,11 @@ from sqlalchemy import (
 
 from outbox.lifecycle import ACTIVE, Event, Status, sources, target
 from outbox.message import INHERITS_REPLY_TO, Claim, DispatchKind, Message
+from outbox.policy.retry import released
 from outbox.store.conditions import not_waiting_untried, unexpired
-from outbox.store.records import Taker
+from outbox.store.records import Settlement, Taker
 from outbox.store.schema import literal, status_in
+from outbox.store.settling import settle
 from outbox.store.sql import Sql, Transaction, to_message
 
 
@@ -38,19 +42,35 @@ def take(tx: Transaction, claims: Sequence[Claim], taker: Taker) -> list[Message
     """Charge an attempt to each claimed row that may start now, and return those rows in ``seq`` order.
 
     A row is admitted when it is of the taker's channel, still dispatched (or was released and is due), unexpired, carries the
-    claim's lease, and no earlier row of its ordering key is active nor another one of that key being sent. A row that only its
-    order holds back is released, so that it is claimed again in its turn instead of waiting for the horizon.
+    claim's lease, and no earlier row of its ordering key is active nor another one of that key being sent. Claims of one key
+    are admitted together when they are given in order and nothing else of the key stands before or between them; whoever takes
+    them sends them one after another. A row that only its order holds back is released, so that it is claimed again in its
+    turn instead of waiting for the horizon.
     """
     if not claims:
         return []
     terms = {"of_channel": taker.channel, "owner": taker.owner, "run_lease_ms": taker.run_lease_ms}
-    rows = tx.execute_on(_take(tx.sql), _with_their_keys(tx, claims), **terms).all()
+    before = _before(claims)
+    rows = tx.execute_on(_take(tx.sql), _with_their_keys(tx, claims, before), **terms).all()
+    messages = _in_turn_alone(tx, sorted((to_message(row) for row in rows), key=lambda message: message.seq), before)
     taken = {row.id for row in rows}
     refused = [claim for claim in claims if claim.id not in taken]
     if refused:
         release(tx, refused)
-    messages = sorted((to_message(row) for row in rows), key=lambda message: message.seq)
     return _answering_once(tx, messages)
+
+
+def _in_turn_alone(tx: Transaction, messages: Sequence[Message], before: Mapping[str, int]) -> list[Message]:
+    """Give back those that were to follow one that was not admitted: between the two, anybody's row may stand."""
+    seen: Counter[str | None] = Counter()
+    in_turn: list[Message] = []
+    for message in messages:
+        if message.ordering_key is None or before[message.id] in {0, seen[message.ordering_key]}:
+            in_turn.append(message)
+            seen[message.ordering_key] += 1
+    early = [message for message in messages if message not in in_turn]
+    settle(tx, [Settlement(message.id, message.lease, released(message), "released") for message in early])
+    return in_turn
 
 
 def _answering_once(tx: Transaction, messages: list[Message]) -> list[Message]:
@@ -78,13 +98,13 @@ def extend(tx: Transaction, held: Sequence[Message], *, run_lease_ms: int, longe
     return set(rows.scalars())
 
 
-def _with_their_keys(tx: Transaction, claims: Sequence[Claim]) -> list[dict[str, Any]]:
+def _with_their_keys(tx: Transaction, claims: Sequence[Claim], before: Mapping[str, int]) -> list[dict[str, Any]]:
     """The claims as records that tell whether the row's ordering key, if it has one, is this transaction's to its end.
 
     Under read committed two takes of one key would not see each other; the lock makes the second wait for another day. A
     claim that does not say that its row has a key comes without the lock, and take does not admit such a row.
     """
-    records = _records(claims)
+    records = [{**record, "before": before[record["id"]]} for record in _records(claims)]
     if not tx.sql.dialect.locks_rows:
         return [{**record, "key_held": 1} for record in records]
     if all(claim.ordering_key is None for claim in claims):
@@ -94,13 +114,28 @@ def _with_their_keys(tx: Transaction, claims: Sequence[Claim]) -> list[dict[str,
     return [{**record, "key_held": int(keys.get(record["id"]) in locked)} for record in records]
 
 
+def _before(claims: Sequence[Claim]) -> dict[str, int]:
+    """For each id, how many of the claims before it are of the same ordering key."""
+    seen: Counter[str | None] = Counter()
+    before: dict[str, int] = {}
+    for claim in claims:
+        if claim.id not in before:
+            before[claim.id] = seen[claim.ordering_key] if claim.ordering_key is not None else 0
+            seen[claim.ordering_key] += 1
+    return before
+
+
 def _records(rows: Iterable[Claim | Message]) -> list[dict[str, Any]]:
     """In one order in every transaction, so that two of them over the same rows wait for each other and do not lock up."""
     return sorted(({"id": row.id, "lease": row.lease} for row in rows), key=itemgetter("id"))
 
 
-def in_turn(sql: Sql, row: Any) -> ColumnElement[bool]:
-    """No earlier row of the key is active and no other row of it, of any ``seq``, is being sent."""
+def _in_turn(sql: Sql, row: Any, before: ColumnElement[int]) -> ColumnElement[bool]:
+    """No earlier row of the key is active but the ``before`` that are taken with it, and none of the key is being sent.
+
+    For rows behind the first it is enough to count: if all those before them in the claims are taken too, which the caller has
+    to see to, then those are the earlier ones, and the first has seen that nobody sends.
+    """
     other = sql.tables.messages.alias("other")
     same_key = and_(
         other.c.channel == row.channel, other.c.ordering_key == row.ordering_key, other.c.ordering_key.is_not(None),
@@ -109,7 +144,8 @@ def in_turn(sql: Sql, row: Any) -> ColumnElement[bool]:
     ahead = and_(other.c.seq < row.seq, not_waiting_untried(sql, other.c))
     busy = and_(other.c.seq != row.seq, other.c.status == literal(Status.SENDING))
     none_ahead = ~exists(select(literal_column("1")).select_from(other).where(same_key, or_(ahead, busy)))
-    return or_(row.ordering_key.is_(None), none_ahead)
+    earlier = select(func.count()).select_from(other).where(same_key, ahead).correlate_except(other).scalar_subquery()
+    return or_(row.ordering_key.is_(None), none_ahead, and_(before > literal(0), earlier <= before))
 
 
 @lru_cache(maxsize=64)
@@ -137,7 +173,7 @@ def _replied(sql: Sql) -> Select[Any]:
 @lru_cache(maxsize=64)
 def _take(sql: Sql) -> Update:
     m = sql.tables.messages
-    r = sql.dialect.records("r", {"id": Text(), "lease": BigInteger(), "key_held": Integer()})
+    r = sql.dialect.records("r", {"id": Text(), "lease": BigInteger(), "key_held": Integer(), "before": Integer()})
     sent_again = or_(m.c.dispatch_kind.is_(None), m.c.dispatch_kind == literal(DispatchKind.FINAL))
     return (
         update(m)
@@ -150,7 +186,7 @@ def _take(sql: Sql) -> Update:
             unexpired(sql, m.c),
             or_(m.c.attempt_count == literal(0), sent_again),
             or_(m.c.ordering_key.is_(None), r.c.key_held == literal(1)),
-            in_turn(sql, m.c),
+            _in_turn(sql, m.c, r.c.before),
         )
         .values(
             status=literal(target(Event.TAKE)),

@@ -72,10 +72,52 @@ def test_rows_without_a_key_and_of_other_keys_do_not_wait(store: SQLStore) -> No
 
 def test_a_follower_is_not_taken_before_its_head_has_ended(store: SQLStore) -> None:
     talk(store, "1", "2")
-    claims = claim(store)
-    assert ids(take(store, claims)) == ["1"]
+    head, follower = claim(store)
+    assert ids(take(store, [head])) == ["1"]
+    assert take(store, [follower]) == []
     assert statuses(store) == {"1": "sending", "2": "queued"}
     assert stored(store, "2").attempt_count == 0
+
+
+def test_rows_of_a_key_may_be_taken_together_by_whoever_sends_them_in_order(store: SQLStore) -> None:
+    talk(store, "1", "2", "3")
+    enqueue_named(store, "other", ordering_key="another chat")
+    assert ids(take(store, claim(store))) == ["1", "2", "3", "other"]
+    assert {stored(store, name).attempt_count for name in "123"} == {1}
+
+
+def test_rows_of_a_key_are_not_taken_together_past_one_that_stands_between_them(store: SQLStore) -> None:
+    talk(store, "1", "2", "3")
+    first, _, third = claim(store)
+    assert ids(take(store, [first, third])) == ["1"]
+    assert statuses(store) == {"1": "sending", "2": "dispatched", "3": "queued"}
+    assert stored(store, "3").attempt_count == 0
+
+
+@pytest.mark.parametrize("end", ["cancelled", "taken by another", "expired"])
+def test_rows_behind_one_that_is_not_admitted_are_given_back_uncharged(store: SQLStore, clock: FakeClock, end: str) -> None:
+    enqueue_named(store, "1", ordering_key="chat", ttl_ms=SECOND)
+    talk(store, "2", "3")
+    claims = claim(store)
+    if end == "cancelled":
+        cancel(store, "1")
+    elif end == "expired":
+        clock.advance(SECOND + 1)
+    else:
+        take(store, claims[:1])
+    assert take(store, claims) == []
+    rows = [stored(store, name) for name in "23"]
+    assert [(row.status, row.attempt_count) for row in rows] == [("queued", 0)] * 2
+
+
+def test_claims_of_different_keys_under_one_name_do_not_open_either_key(store: SQLStore) -> None:
+    enqueue_named(store, "a1", ordering_key="a")
+    enqueue_named(store, "a2", ordering_key="a")
+    enqueue_named(store, "b1", ordering_key="b")
+    leases = {each.id: each.lease for each in claim(store)}
+    together = [Claim(name, leases[name], ordering_key="1") for name in ("b1", "a2")]
+    assert ids(take(store, together)) == ["b1"]
+    assert stored(store, "a2").status == "queued"
 
 
 def test_a_follower_that_overtakes_its_head_in_the_broker_is_given_back(store: SQLStore) -> None:
@@ -137,7 +179,7 @@ def test_a_never_tried_future_row_does_not_hold_back_later_ones(store: SQLStore)
     talk(store, "2", "3")
     claims = claim(store)
     assert ids(claims) == ["2", "3"]
-    assert ids(take(store, claims)) == ["2"]
+    assert ids(take(store, claims)) == ["2", "3"]
 
 
 @pytest.mark.parametrize("verdict", [RETRY, DEFERRED])
@@ -162,11 +204,11 @@ def test_a_follower_of_a_closed_destination_stays_and_so_does_what_comes_after_i
     assert claim(store) == []
 
 
-def test_no_second_row_of_a_key_is_ever_being_sent(store: SQLStore, clock: FakeClock) -> None:
+def test_while_a_row_of_a_key_is_being_sent_no_other_take_gets_one_of_it(store: SQLStore, clock: FakeClock) -> None:
     talk(store, "reminder", delay_ms=SECOND)
     talk(store, "2", "3")
     claims = claim(store)
-    take(store, claims)
+    take(store, claims[:1])
     clock.advance(SECOND)
     take(store, [*claims, Claim("reminder", 0), Claim("3", 0)])
     assert list(statuses(store).values()).count("sending") == 1

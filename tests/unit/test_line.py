@@ -42,6 +42,22 @@ def test_the_next_of_a_key_is_ready_when_the_one_before_was_delivered() -> None:
     assert line.ready == 0
 
 
+def test_with_trains_those_behind_fill_the_room_that_is_left_key_by_turns() -> None:
+    line = Line(claims("x", "a1", "a2", "b1", "a3", "b2", "a4"), trains=True)
+
+    assert ids(line.take_up(2)) == ["x", "a1"]
+    assert ids(line.take_up(2)) == ["b1", "b2"]
+    line.follow("a1")
+    assert ids(line.take_up(9)) == ["a2", "a3", "a4"]
+
+
+def test_with_trains_nobody_passes_a_key_that_is_ready() -> None:
+    line = Line(claims("a1", "a2", "b1", "b2", "b3"), trains=True)
+
+    assert ids(line.take_up(4)) == ["a1", "b1", "a2", "b2"]
+    assert ids(line.leave()) == ["b3"]
+
+
 def test_a_follower_stands_behind_what_was_ready_before_it() -> None:
     line = Line(claims("a1", "x", "a2", "y"))
     assert ids(line.take_up(1)) == ["a1"]

@@ -19,8 +19,8 @@ class Chat(Channel):
     ordered = True
     text_limit = 20
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, **policy: Any) -> None:
+        super().__init__(**policy)
         self.impossible = True
         self.sent: list[dict[str, Any]] = []
 
@@ -30,9 +30,9 @@ class Chat(Channel):
         self.sent.append(message.payload)
 
 
-@pytest.fixture
-def chat() -> Chat:
-    return Chat()
+@pytest.fixture(params=[1, 4], ids=["one at a time", "taken together"])
+def chat(request: pytest.FixtureRequest) -> Chat:
+    return Chat(concurrency=request.param)
 
 
 @pytest.fixture

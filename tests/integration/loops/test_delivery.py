@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -28,7 +29,9 @@ from tests.integration.loops.scene import (
     AsyncChat,
     Chat,
     Events,
+    Held,
     Row,
+    await_condition,
     claim,
     deliver,
     enqueue,
@@ -61,7 +64,7 @@ def test_the_adapter_gets_the_message_as_it_was_enqueued(outbox: Outbox, kind: t
     assert (message.account_id, message.turn_id, message.target) == ("acme", "t", "room")
     assert (attempt.number, attempt.lease, attempt.idempotency_key) == (1, 1, "order-1")
     assert (attempt.is_recovery, attempt.timeout_s) == (False, 7.0)
-    assert attempt.deadline_ms == Row(outbox, message_id).last_attempt_at + 7_000
+    assert attempt.deadline_ms >= Row(outbox, message_id).last_attempt_at + 7_000
     assert dict(report.statuses) == {Status.DELIVERED: 1}
 
 
@@ -178,9 +181,57 @@ def test_invariant_2_no_transaction_is_open_while_a_message_is_sent(outbox: Outb
 
 @pytest.mark.proves("T40")
 @BOTH
-def test_t40_rows_of_one_key_are_sent_in_order_each_after_the_record_of_the_last(outbox: Outbox, kind: type[Chat]) -> None:
+def test_t40_rows_of_one_key_are_sent_in_order_and_never_two_at_once(outbox: Outbox, kind: type[Chat]) -> None:
+    under_way: list[str] = []
+    most: list[int] = []
+
+    def send(message: Message, _attempt: Attempt) -> None:
+        under_way.append(message.target)
+        most.append(len(under_way))
+        time.sleep(0.001)
+        under_way.remove(message.target)
+
+    chat = kind(behaviour=send, concurrency=8)
+    outbox.register(chat)
+    ids = enqueue_many(outbox, 20, ordering_key="k")
+    deliver(outbox)
+    assert chat.sent == [str(number) for number in range(20)]
+    assert set(most) == {1}
+    assert set(statuses(outbox, ids)) == {"delivered"}
+
+
+@BOTH
+def test_no_more_rows_of_a_key_are_taken_than_may_be_under_way(outbox: Outbox, kind: type[Chat]) -> None:
+    taken: list[int] = []
+    chat = kind(behaviour=lambda _m, _a: taken.append(statuses(outbox, ids).count("sending")), concurrency=3)
+    outbox.register(chat)
+    ids = enqueue_many(outbox, 9, ordering_key="k")
+    deliver(outbox)
+    assert len(taken) == 9
+    assert max(taken) == 3
+
+
+@BOTH
+def test_a_row_that_waited_behind_another_of_its_key_has_the_whole_timeout(outbox: Outbox, kind: type[Chat]) -> None:
+    chat = kind(behaviour={"0": lambda _m, _a: time.sleep(0.5)}, concurrency=2, timeout=5)
+    outbox.register(chat)
+    events = Events(outbox)
+    enqueue_many(outbox, 2, ordering_key="k")
+    deliver(outbox)
+    first, second = chat.attempts
+    assert second.deadline_ms - first.deadline_ms >= 500
+    waited, at_once = events.of(AttemptFinished)
+    assert waited.duration_ms >= 500 > at_once.duration_ms
+
+
+@BOTH
+def test_where_unknown_outcomes_are_parked_each_row_of_a_key_begins_after_the_record_of_the_last(
+    outbox: Outbox, kind: type[Chat]
+) -> None:
     earlier: list[list[str]] = []
-    chat = kind(behaviour=lambda m, _a: earlier.append(statuses(outbox, ids[: int(m.target)])), concurrency=8)
+    chat = kind(
+        behaviour=lambda m, _a: earlier.append(statuses(outbox, ids[: int(m.target)])), concurrency=8, on_unknown="park"
+    )
     outbox.register(chat)
     ids = enqueue_many(outbox, 10, ordering_key="k")
     deliver(outbox)
@@ -219,7 +270,48 @@ def test_followers_of_a_head_that_is_not_delivered_are_released_uncharged(
     assert chat.sent == ["0", "1"]
     assert report.released == 3
     followers = rows(outbox, ids[2:])
-    assert [(row.status, row.attempt_count, row.lease, row.lease_until) for row in followers] == [("queued", 0, 0, None)] * 3
+    assert [(row.status, row.attempt_count, row.lease_until) for row in followers] == [("queued", 0, None)] * 3
+
+
+@BOTH
+def test_a_task_that_is_told_to_stop_gives_back_the_rest_of_a_key_uncharged(outbox: Outbox, kind: type[Chat]) -> None:
+    chat = kind(concurrency=4)
+    outbox.register(chat)
+    ids = enqueue_many(outbox, 8, ordering_key="k")
+    deliver(outbox, should_stop=lambda: len(chat.sent) >= 2)
+    found = rows(outbox, ids)
+    sent = len(chat.sent)
+    assert 2 <= sent < 8
+    assert chat.sent == [str(number) for number in range(sent)]
+    assert [(row.status, row.attempt_count) for row in found] == [("delivered", 1)] * sent + [("queued", 0)] * (8 - sent)
+
+
+def test_those_behind_a_send_that_hangs_are_given_back_uncharged(outbox: Outbox) -> None:
+    wedged = Held()
+    chat = Chat(behaviour={"1": wedged}, timeout=0.2, concurrency=4)
+    outbox.register(chat)
+    ids = enqueue_many(outbox, 4, ordering_key="k")
+    deliver(outbox)
+    assert chat.sent == ["0", "1"]
+    found = [(row.status, row.attempt_count) for row in rows(outbox, ids)]
+    assert found == [("delivered", 1), ("failed_retryable", 1), ("queued", 0), ("queued", 0)]
+    wedged.let_go.set()
+    await_condition(lambda: outbox.get(ids[1]).status is Status.DELIVERED, "the late success")
+
+
+def test_what_waits_for_its_turn_in_a_key_is_not_overdue(outbox: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lease holds for one timeout and a margin: rows that their turn comes too late for are given back, and no more."""
+    monkeypatch.setattr("outbox.delivery.LEASE_MARGIN_S", 0.3)
+    chat = Chat(behaviour=lambda _m, _a: time.sleep(0.2), timeout=5.0, concurrency=4)
+    outbox.register(chat)
+    ids = enqueue_many(outbox, 4, ordering_key="k")
+    report = deliver(outbox)
+    sent = len(chat.sent)
+    assert 1 <= sent < 4
+    assert report.statuses == {"delivered": sent}
+    assert [row.attempt_count for row in rows(outbox, ids)] == [1] * sent + [0] * (4 - sent)
+    outbox.drain()
+    assert chat.sent == ["0", "1", "2", "3"]
 
 
 def test_after_a_head_that_is_tried_again_the_order_is_kept(outbox: Outbox) -> None:
