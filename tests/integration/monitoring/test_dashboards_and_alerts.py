@@ -110,11 +110,27 @@ def test_every_alert_is_shown_to_fire_and_to_keep_quiet() -> None:
     assert fires == keeps_quiet == {rule["alert"] for rule in rules()}
 
 
-@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is missing: apt-get install prometheus")
-@pytest.mark.parametrize("command", [["check", "rules", ALERTS], ["test", "rules", ALERT_TESTS]], ids=["are valid", "fire"])
-def test_prometheus_agrees_that_the_alerts(command: list[str]) -> None:
-    done = subprocess.run(["promtool", *command], capture_output=True, text=True, check=False)
+needs_promtool = pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is missing: apt-get install prometheus")
 
+
+@needs_promtool
+@pytest.mark.parametrize("command", [["check", "rules", ALERTS], ["test", "rules", ALERT_TESTS]], ids=["are valid", "fire"])
+def test_prometheus_agrees_that_the_alerts(command: list[str | Path]) -> None:
+    promtool(*command)
+
+
+@needs_promtool
+def test_prometheus_understands_what_the_dashboard_asks(tmp_path: Path) -> None:
+    expressions = [target["expr"].replace("$__rate_interval", "1m") for panel in panels() for target in panel["targets"]]
+    as_rules = [{"record": f"panel:{number}", "expr": expression} for number, expression in enumerate(expressions)]
+    file = tmp_path / "rules.yml"
+    file.write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": as_rules}]}))
+
+    promtool("check", "rules", file)
+
+
+def promtool(*command: str | Path) -> None:
+    done = subprocess.run(["promtool", *command], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
