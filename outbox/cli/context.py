@@ -54,7 +54,7 @@ class Access:
         outbox = self.applications.outbox or self._build(self.channels() if with_channels else ())
         self._opened.append(outbox)
         if not may_create:
-            _require_file(outbox)
+            require_file(outbox)
         return outbox
 
     def channels(self) -> Sequence[Channel]:
@@ -95,8 +95,11 @@ class Access:
         return Outbox(engine=engine, channels=channels, table_name=self.table)
 
 
-def _require_file(outbox: Outbox) -> None:
-    """SQLite would make an empty database of a path that was misspelt."""
+def require_file(outbox: Outbox) -> None:
+    """Refuse a SQLite file that is not there: of a path that was misspelt SQLite would make an empty database.
+
+    Raises :class:`~outbox.errors.DatabaseUnavailable`.
+    """
     url = outbox.store.engine.url
     path = url.database
     if url.get_backend_name() != "sqlite" or not path or path == ":memory:" or path.startswith("file:"):
