@@ -24,6 +24,9 @@ from outbox.store.sql import Sql, Transaction, clamp
 SHORTEST_HORIZON_MS = 60_000
 LONGEST_HORIZON_MS = 600_000
 CLOSED_UNTIL_RESUMED_MS = 60_000
+PERMIT_MISSED_MS = 1_000
+"""When to look again at a target whose permit was not to be had: another claim has it, or a success has closed the breaker
+since the relay looked at the gates, and then nobody will make the row due sooner."""
 
 
 def claim(tx: Transaction, lane: Lane, limit: int, limits: Limits) -> Claimed:
@@ -72,12 +75,13 @@ def _shut_out(tx: Transaction, channel: str, rows: Sequence[Row[Any]], limits: L
     if not doubtful:
         return postponed, False
     permits = pacing.win_permits(tx, channel, (row.target for row in doubtful), limits.permit_ms)
+    missed_until = tx.moment() + PERMIT_MISSED_MS
     going: set[str] = set()
     for row in doubtful:
         if row.target in permits and row.target not in going:
             going.add(row.target)
         else:
-            postponed[row.seq] = permits.get(row.target)
+            postponed[row.seq] = permits.get(row.target, missed_until)
     return postponed, bool(going)
 
 

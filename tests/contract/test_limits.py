@@ -171,6 +171,20 @@ def test_a_probe_that_succeeds_closes_the_breaker_and_makes_due_what_waited(stor
     assert ids(claim(store)) == ["a-2", "a-3"]
 
 
+def test_a_row_that_missed_its_permit_because_the_breaker_had_closed_meanwhile_is_looked_at_again_soon(
+    store: SQLStore, clock: FakeClock
+) -> None:
+    store.note_failures(CHANNEL, {"a": 3}, BREAKER, reason="HTTP 503")
+    enqueue_to(store, a=1)
+    clock.advance(30_001)
+    seen = half_open(store)
+    store.note_successes(CHANNEL, ["a"])
+
+    assert claim(store, probed=seen, permit_ms=40_000) == []
+    clock.advance(1_000)
+    assert by_target(claim(store)) == {"a": 1}
+
+
 def test_a_half_open_channel_lets_one_message_pass_whatever_its_target(store: SQLStore, clock: FakeClock) -> None:
     store.note_failures(CHANNEL, {"": 3}, BREAKER, reason="HTTP 503")
     enqueue_to(store, a=2, b=2)
