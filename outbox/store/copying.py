@@ -22,7 +22,7 @@ def copy(
 ) -> Mapping[str, int]:
     """Copy every table; returns the rows of each. Run it again after an interruption: what is there already stays.
 
-    Nobody can write to the source meanwhile. The target's tables are made where they are missing. Each batch is one transaction,
+    Nobody can write to the source meanwhile. The target's tables are made where they are missing. A batch is one transaction,
     and is read back.
 
     :param even_if_live: copy messages that are dispatched or being sent, too: what becomes of them is recorded in the source
