@@ -280,9 +280,16 @@ class _Task:
             self._give_back(self._line.leave_behind(job.message.id))
             self._withdraw(self._trains.not_delivered(job))
         elif (following := self._trains.delivered(job)) is not None:
-            self._senders.start(self._channel, [following])
+            self._go_on(following)
         else:
             self._line.follow(job.message.id)
+
+    def _go_on(self, following: Job) -> None:
+        """Begin the next of its key, unless its turn has come too late for its lease."""
+        if time.monotonic() > following.begin_by:
+            self._withdraw([following])
+        else:
+            self._senders.start(self._channel, [following])
 
     def _withdraw(self, jobs: Iterable[Job]) -> list[Job]:
         """Give back those that have not begun, and what waits behind them; returns those that have."""

@@ -299,8 +299,9 @@ def test_those_behind_a_send_that_hangs_are_given_back_uncharged(outbox: Outbox)
     await_condition(lambda: outbox.get(ids[1]).status is Status.DELIVERED, "the late success")
 
 
-def test_what_waits_for_its_turn_in_a_key_is_not_overdue(outbox: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The lease holds for one timeout and a margin: rows that their turn comes too late for are given back, and no more."""
+def test_rows_whose_turn_comes_too_late_for_their_lease_are_given_back_uncharged(
+    outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("outbox.delivery.LEASE_MARGIN_S", 0.3)
     chat = Chat(behaviour=lambda _m, _a: time.sleep(0.2), timeout=5.0, concurrency=4)
     outbox.register(chat)
@@ -312,6 +313,18 @@ def test_what_waits_for_its_turn_in_a_key_is_not_overdue(outbox: Outbox, monkeyp
     assert [row.attempt_count for row in rows(outbox, ids)] == [1] * sent + [0] * (4 - sent)
     outbox.drain()
     assert chat.sent == ["0", "1", "2", "3"]
+
+
+def test_a_row_that_waits_for_its_turn_in_vain_does_not_end_the_task(outbox: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only a send that does not return may have lost its thread."""
+    monkeypatch.setattr("outbox.delivery.LEASE_MARGIN_S", 1.0)
+    chat = Chat(behaviour=lambda m, _a: time.sleep(1.6 if m.target == "a0" else 0.08), timeout=5.0, concurrency=3)
+    outbox.register(chat)
+    slow = enqueue(outbox, *(NewMessage(channel="chat", target=f"a{n}", ordering_key="a") for n in range(2)))
+    quick = enqueue(outbox, *(NewMessage(channel="chat", target=f"b{n}", ordering_key="b") for n in range(24)))
+    deliver(outbox)
+    assert statuses(outbox, slow) == ["delivered", "queued"]
+    assert set(statuses(outbox, quick)) == {"delivered"}
 
 
 def test_after_a_head_that_is_tried_again_the_order_is_kept(outbox: Outbox) -> None:
