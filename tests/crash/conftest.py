@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -32,28 +33,36 @@ def nursery() -> Iterator[Nursery]:
 def make_fleet(
     request: pytest.FixtureRequest, nursery: Nursery, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[MakeFleet]:
-    """A fleet on a database (`sqlite`, `postgresql`) with a pool (`prefork`, `threads`); there is one at a time."""
+    """A fleet on a database (`sqlite`, `postgresql`) with a pool (`prefork`, `threads`); there is one at a time.
+
+    It serves one test after the other until one fails, whose messages may still be about.
+    """
     current: dict[tuple[object, ...], Fleet] = {}
 
-    def close() -> None:
-        for key in list(current):
-            current.pop(key).close()
-
     def make(database: str, pool: str, **options: Any) -> Fleet:
-        key = (database, pool, *options.items())
+        key = (database, pool, request.session.testsfailed, *options.items())
         if key not in current:
-            close()
-            directory = tmp_path_factory.mktemp("fleet")
-            url = f"sqlite:///{directory / 'outbox.db'}"
-            if database == "postgresql":
-                url = request.getfixturevalue("postgres_server").create_database()
-            broker = request.getfixturevalue("redis_server")
-            broker.flush()
-            current[key] = Fleet(url, broker.url, pool, directory, nursery, **options)
+            resources.close()
+            current.clear()
+            current[key] = _fleet(request, database, pool, tmp_path_factory.mktemp("fleet"), nursery, options, resources)
         return current[key]
 
-    yield make
-    close()
+    with ExitStack() as resources:
+        yield make
+
+
+def _fleet(
+    request: pytest.FixtureRequest, database: str, pool: str, directory: Path, nursery: Nursery, options: Any,
+    resources: ExitStack,
+) -> Fleet:  # fmt: skip
+    url = f"sqlite:///{directory / 'outbox.db'}"
+    if database == "postgresql":
+        url = resources.enter_context(request.getfixturevalue("postgres_server").database())
+    broker = request.getfixturevalue("redis_server")
+    broker.flush()
+    fleet = Fleet(url, broker.url, pool, directory, nursery, **options)
+    resources.callback(fleet.close)
+    return fleet
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
