@@ -122,8 +122,8 @@ def resume(visit: Visit, channel: str) -> Response:
 
 def parsed_filter(given: Mapping[str, Any]) -> MessageFilter:
     """Which messages are meant. Raises :class:`~outbox.web.problems.Problem`."""
-    texts = {name: given.get(name) for name in FILTERS}
-    if not all(text is None or isinstance(text, str) for text in texts.values()):
+    texts = {name: given.get(name, "") for name in FILTERS}
+    if not all(isinstance(text, str) for text in texts.values()):
         raise Problem(400, "invalid-parameter", "a filter is text")
     return MessageFilter(
         status=reading.parsed_status(texts["status"]),

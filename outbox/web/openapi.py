@@ -21,10 +21,14 @@ _TEXT: Schema = {"type": "string"}
 _NUMBER: Schema = {"type": "number"}
 _COUNT: Schema = {"type": "integer", "minimum": 0}
 _FLAG: Schema = {"type": "boolean"}
-_REASON: Schema = {"type": "string", "maxLength": acting.LONGEST_REASON, "description": "Why, for the record."}
+_GIVEN: Schema = {"type": "string", "pattern": r"^[^\u0000]*$"}
+"""Text that somebody sends: what no database stores is refused."""
 _FILTER: Schema = {
-    **shape({"status": choice(Status), "channel": _TEXT, "target": _TEXT, "turn_id": _TEXT}, *api.FILTERS), "minProperties": 1,
-}  # fmt: skip
+    **shape({"status": choice(Status), **{name: {**_GIVEN, "minLength": 1} for name in api.FILTERS[1:]}}, *api.FILTERS),
+    "minProperties": 1,
+}
+_REASON: Schema = {**_GIVEN, "maxLength": acting.LONGEST_REASON, "description": "Why, for the record."}
+_PLACE: Schema = {"type": "string", "pattern": r"^([0-9]{1,18}(\.[0-9]{1,18})?)?$"}
 
 
 def view(visit: Visit) -> Response:
@@ -58,7 +62,7 @@ def document() -> dict[str, Any]:
 
 
 def _reading() -> dict[str, Any]:
-    status, *texts = (_query(name, schema) for name, schema in _FILTER["properties"].items())
+    status, *texts = (_query(name, _or_empty(schema)) for name, schema in _FILTER["properties"].items())
     limit: Schema = {"type": "integer", "minimum": 1, "maximum": reading.LONGEST_PAGE, "default": reading.PAGE_LIMIT}
     return {
         "/api/v1/session": {"get": _operation("session", "Who asks, and the token for changes", "Session")},
@@ -66,14 +70,14 @@ def _reading() -> dict[str, Any]:
         "/api/v1/series": {
             "get": _operation(
                 "series", "What ended over time, and how long deliveries took", "Series",
-                _query("span", {"type": "string", "enum": [span.key for span in Span]}), _query("channel", _TEXT),
+                _query("span", _or_empty({"type": "string", "enum": [span.key for span in Span]})), _query("channel", _GIVEN),
             )
         },
         "/api/v1/messages": {
             "get": _operation(
                 "listMessages", "Messages, newest first; what has a terminal status by when it ended", "Messages",
-                status, *texts, _query("q", _TEXT, "An id, turn, idempotency key, or ordering key of what has not ended."),
-                _query("after", _TEXT, "`next` of the page before."), _query("limit", limit),
+                status, *texts, _query("q", _GIVEN, "An id, turn, idempotency key, or ordering key of what has not ended."),
+                _query("after", _PLACE, "`next` of the page before."), _query("limit", limit),
             )
         },
         "/api/v1/messages/{message_id}": {
@@ -83,12 +87,15 @@ def _reading() -> dict[str, Any]:
 
 
 def _acting() -> dict[str, Any]:
-    ids = array(_TEXT, minItems=1, maxItems=api.MOST_IDS)
-    meant = shape({"ids": ids, "filter": _FILTER, "reason": _REASON}, "ids", "filter", "reason")
+    ids = array(_GIVEN, minItems=1, maxItems=api.MOST_IDS)
+    meant = {
+        **shape({"ids": ids, "filter": _FILTER, "reason": _REASON}, "ids", "filter", "reason"),
+        "oneOf": [{"required": ["ids"]}, {"required": ["filter"]}],
+    }
     resolved = shape({"ids": ids, "sent": _FLAG, "reason": _REASON}, "reason")
     length = {**_NUMBER, "exclusiveMinimum": 0, "maximum": acting.LONGEST_PAUSE_S}
-    paused = shape({"target": _TEXT, "for_s": length, "reason": _REASON}, "target", "for_s", "reason")
-    resumed = shape({"target": _TEXT, "all_targets": _FLAG, "reason": _REASON}, "target", "all_targets", "reason")
+    paused = shape({"target": {**_GIVEN, "maxLength": 500}, "for_s": length, "reason": _REASON}, "target", "for_s", "reason")
+    resumed = shape({"target": _GIVEN, "all_targets": _FLAG, "reason": _REASON}, "target", "all_targets", "reason")
     channel = _in_path("channel")
     return {
         "/api/v1/messages/retry": _change("retry", "Make terminal or parked messages due again", "Result", meant),
@@ -163,12 +170,22 @@ def _change(name: str, summary: str, answer: str, body: Schema, *parameters: Sch
     return {"post": _operation(name, summary, answer, *parameters) | {"requestBody": request}}
 
 
+def _or_empty(schema: Schema) -> Schema:
+    """A form sends every field: an empty one restricts nothing."""
+    return {**schema, "enum": [*schema["enum"], ""]} if "enum" in schema else {**schema, "minLength": 0}
+
+
 def _query(name: str, schema: Schema, description: str = "") -> Schema:
     return {"name": name, "in": "query", "schema": schema, **({"description": description} if description else {})}
 
 
 def _in_path(name: str) -> Schema:
-    return {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+    return {
+        "name": name,
+        "in": "path",
+        "required": True,
+        "schema": {**_GIVEN, "minLength": 1, "maxLength": acting.LONGEST_CHANNEL},
+    }
 
 
 def _ref(name: str) -> Schema:
