@@ -15,14 +15,15 @@ from outbox.errors import ConfigurationError
 from outbox.message import NewMessage, Queued
 from outbox.outbox import Outbox
 from outbox.tasks.calls import QueuedTask
-from outbox.web.access import Visitor
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
+    from outbox.web import Visitor
+
 _Result = TypeVar("_Result")
 
-Identify = Callable[[HTTPConnection], Visitor | Awaitable[Visitor | None] | None]
+Identify = Callable[[HTTPConnection], "Visitor | Awaitable[Visitor | None] | None"]
 """Who asks, or ``None`` for who may not come in. A plain function is called in a thread, as FastAPI calls plain endpoints."""
 
 _VISITOR = "outbox.visitor"
@@ -108,7 +109,7 @@ def dashboard(
     return identified
 
 
-async def _visitor(identify: Identify, request: HTTPConnection) -> Visitor | None:
+async def _visitor(identify: Identify, request: HTTPConnection) -> "Visitor | None":
     is_async = inspect.iscoroutinefunction(identify)
     found = identify(request) if is_async else await run_in_threadpool(identify, request)
     return await found if inspect.isawaitable(found) else found

@@ -1,5 +1,7 @@
 """Messages in the transaction of a request's ``AsyncSession``, and the lifespan of an application."""
 
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from outbox import NewMessage, Outbox
 from outbox.errors import SchemaError, TransactionError
 from outbox.integrations.fastapi import Enqueuer, running
+from tests.servers.supervised import PROJECT
 
 
 def application(outbox: Outbox, engine: AsyncEngine) -> FastAPI:
@@ -95,3 +98,8 @@ async def test_the_outbox_is_closed_when_the_application_ends(outbox: Outbox, en
         pool = outbox.store.engine.pool
         assert outbox.list() == []
     assert outbox.store.engine.pool is not pool
+
+
+def test_an_application_without_the_dashboard_needs_nothing_of_it() -> None:
+    missing = "import sys; sys.modules.update(dict.fromkeys(['a2wsgi', 'celery', 'fastapi', 'jinja2', 'werkzeug']))"
+    subprocess.run([sys.executable, "-c", f"{missing}; import outbox.integrations.fastapi"], check=True, cwd=PROJECT)

@@ -1,6 +1,8 @@
 """The extension in an application: ``db.session``, a factory, configuration, channels in the application's context."""
 
 import asyncio
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from outbox.channels.console import Console
 from outbox.errors import ConfigurationError, TransactionError
 from outbox.integrations.flask import FlaskOutbox
 from tests.integration.flask.conftest import MakeApp, Shop, outbox_of
+from tests.servers.supervised import PROJECT
 
 
 @pytest.mark.proves("R1")
@@ -150,3 +153,8 @@ def test_an_application_that_was_not_initialised_is_told_so(shop: Shop) -> None:
     app = Flask("shop")
     with app.app_context(), pytest.raises(ConfigurationError, match="'shop' has no outbox"):
         shop.outbox.enqueue("warehouse")
+
+
+def test_an_application_needs_nothing_of_the_command_line_or_of_the_workers() -> None:
+    missing = "import sys; sys.modules.update(dict.fromkeys(['celery', 'dotenv', 'flask_sqlalchemy', 'humanize', 'rich']))"
+    subprocess.run([sys.executable, "-c", f"{missing}; import outbox.integrations.flask"], check=True, cwd=PROJECT)
