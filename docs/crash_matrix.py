@@ -4,6 +4,7 @@ import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 HERE = Path(__file__).parent
@@ -54,9 +55,10 @@ def summarised(text: str, figures: Mapping[str, Lines]) -> str:
 def _summary(lines: Lines) -> str:
     kills, messages, lost, duplicated = _sums(lines)
     checkpoints = len({line["checkpoint"] for line in lines})
-    return (
+    return fill(
         f"In the last full run, {len(lines)} cells at {checkpoints} places, {kills} processes and nodes died over {messages}"
-        f" messages. **{lost} were lost**, and {duplicated} second copies arrived, each on record as an unknown outcome."
+        f" messages. **{lost} were lost**, and {duplicated} second copies arrived, each on record as an unknown outcome.",
+        width=128,
     )
 
 
