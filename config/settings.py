@@ -113,6 +113,8 @@ class Settings(BaseSettings):
     dashboard_port: Annotated[int, Field(ge=1, le=65535)] = 8700
     dashboard_users: AbsolutePath | None = None
     """The file of those who may log in; without it nobody does, and only this machine is answered."""
+    dashboard_behind_proxy: bool = False
+    """Whether one proxy stands in front of it, whose X-Forwarded-For, -Proto and -Host are believed."""
     dashboard_secret: SecretStr | None = None
     """What sessions are signed with; default: made anew at each start, so that people log in again."""
 

@@ -19,7 +19,8 @@ def main() -> int:
         logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(message)s")
         outbox = Outbox(settings.database_url, channels=load_channels(settings))
         app = create_app(outbox, auth=auth(settings))
-        serving.serve(app, settings.dashboard_host, settings.dashboard_port, _say)
+        where = settings.dashboard_host, settings.dashboard_port
+        serving.serve(app, *where, _say, behind_proxy=settings.dashboard_behind_proxy)
     except OutboxError as error:
         print(f"outbox: no dashboard: {error}", file=sys.stderr)
         return 1
@@ -31,7 +32,10 @@ def auth(settings: Settings) -> Auth:
     """How visitors are known. Raises :class:`~outbox.errors.ConfigurationError`, naming the setting."""
     secret = None if settings.dashboard_secret is None else settings.dashboard_secret.get_secret_value()
     try:
-        return serving.auth_for(settings.dashboard_host, settings.dashboard_users, secret, name=operating_user())
+        return serving.auth_for(
+            settings.dashboard_host, settings.dashboard_users, secret,
+            name=operating_user(), behind_proxy=settings.dashboard_behind_proxy,
+        )  # fmt: skip
     except ConfigurationError as error:
         raise ConfigurationError(f"{error} (see {variable('dashboard_users')})") from None
 

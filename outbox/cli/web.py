@@ -40,13 +40,17 @@ Examples:
     help="Answer to that name only; may be given several times. Without log-ins it is localhost, 127.0.0.1 and [::1].",
 )  # fmt: skip
 @click.option(
+    "--behind-proxy", is_flag=True,
+    help="Believe the one proxy in front: X-Forwarded-For, -Proto and -Host.",
+)  # fmt: skip
+@click.option(
     "--log-level", type=click.Choice(LEVELS, case_sensitive=False), default="INFO", show_default=True,
     help="The least severe thing that is logged.",
 )  # fmt: skip
 @pass_access
 def web(
     access: Access, *, host: str, port: int, users_file: Path | None, role: str, read_only: bool,
-    allowed_hosts: Sequence[str], log_level: str,
+    allowed_hosts: Sequence[str], behind_proxy: bool, log_level: str,
 ) -> None:  # fmt: skip
     """Serve the dashboard and its JSON API until Ctrl-C or SIGTERM.
 
@@ -59,9 +63,9 @@ def web(
     log_to_stderr(log_level)
     users_file = users_file or _path(access.variables.get("OUTBOX_DASHBOARD_USERS"))
     secret = access.variables.get("OUTBOX_DASHBOARD_SECRET")
-    auth = serving.auth_for(host, users_file, secret, name=operating_user(), role=Role(role))
+    auth = serving.auth_for(host, users_file, secret, name=operating_user(), role=Role(role), behind_proxy=behind_proxy)
     app = create_app(access.open(with_channels=True), auth=auth, read_only=read_only, allowed_hosts=allowed_hosts or None)
-    serving.serve(app, host, port, _say)
+    serving.serve(app, host, port, _say, behind_proxy=behind_proxy)
 
 
 @click.command("web-user", epilog="Example: outbox web-user ada --role operator >> users.toml")

@@ -16,6 +16,7 @@ from outbox.web.users import load_users
 
 THREADS = 8
 SHORTEST_SECRET = 32
+_FORWARDED = frozenset({"x-forwarded-for", "x-forwarded-proto", "x-forwarded-host"})
 
 
 def is_loopback(host: str) -> bool:
@@ -26,12 +27,16 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def auth_for(host: str, users_file: Path | None, secret: str | None, *, name: str, role: Role = Role.OPERATOR) -> Auth:
+def auth_for(
+    host: str, users_file: Path | None, secret: str | None, *, name: str, role: Role = Role.OPERATOR, behind_proxy: bool = False
+) -> Auth:  # fmt: skip
     """Log-ins where there is a file of users; else, on the loopback interface alone, everybody is ``name`` in that role.
 
     Raises :class:`~outbox.errors.ConfigurationError`.
     """
     if users_file is None:
+        if behind_proxy:
+            raise ConfigurationError("others come through the proxy: name a file of those who may log in")
         if not is_loopback(host):
             raise ConfigurationError(f"others can reach {host}: name a file of those who may log in, or use 127.0.0.1")
         return Open(name, role)
@@ -40,8 +45,11 @@ def auth_for(host: str, users_file: Path | None, secret: str | None, *, name: st
     return Login(load_users(users_file), secret.encode() if secret else secrets.token_bytes(32))
 
 
-def serve(app: Dashboard, host: str, port: int, ready: Callable[[str], None]) -> None:
+def serve(app: Dashboard, host: str, port: int, ready: Callable[[str], None], *, behind_proxy: bool = False) -> None:
     """Serve until SIGTERM or Ctrl-C; ``ready`` is called with the address. ``port`` 0 takes a free one.
+
+    ``behind_proxy``: one proxy stands in front, and its ``X-Forwarded-For``, ``-Proto`` and ``-Host`` are believed. Without
+    them every visitor has the proxy's address, and log-ins throttle all for one.
 
     Raises :class:`~outbox.errors.ConfigurationError` for an address that cannot be listened on.
     """
@@ -50,7 +58,8 @@ def serve(app: Dashboard, host: str, port: int, ready: Callable[[str], None]) ->
         listening = socket.create_server((host, port), family=family)
     except OSError as error:
         raise ConfigurationError(f"{host} port {port} cannot be listened on: {error.strerror or error}") from None
-    server = create_server(app, sockets=[listening], threads=THREADS, ident=None, clear_untrusted_proxy_headers=True)
+    proxy = {"trusted_proxy": "*", "trusted_proxy_count": 1, "trusted_proxy_headers": _FORWARDED} if behind_proxy else {}
+    server = create_server(app, sockets=[listening], threads=THREADS, ident=None, clear_untrusted_proxy_headers=True, **proxy)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # waitress ends in order on Ctrl-C
     name = f"[{host}]" if ":" in host else host
     ready(f"http://{name}:{listening.getsockname()[1]}/")

@@ -78,6 +78,25 @@ def test_where_users_are_named_people_log_in(web: Callable[..., tuple["subproces
     assert status_of(f"{address}api/v1/overview") == 401
 
 
+@pytest.mark.parametrize("believed", [True, False])
+def test_a_proxy_in_front_is_believed_where_there_is_one(
+    web: Callable[..., tuple["subprocess.Popen[str]", str]], tmp_path: Path, believed: bool
+) -> None:
+    (tmp_path / "users.toml").write_text("[ada]\nrole = 'admin'\npassword = 'scrypt:x'")
+    allowed = ["--users", str(tmp_path / "users.toml"), "--allow-host", "outbox.example"]
+    _, address = web(*allowed, *(["--behind-proxy"] if believed else []))
+    forwarded = {"X-Forwarded-For": "192.0.2.7", "X-Forwarded-Proto": "https", "X-Forwarded-Host": "outbox.example"}
+    assert status_of(f"{address}login", **forwarded) == (200 if believed else 421)
+    if believed:
+        with urllib.request.urlopen(urllib.request.Request(f"{address}login", headers=forwarded), timeout=30) as answer:
+            assert "Secure" in answer.headers["Set-Cookie"]
+
+
+def test_nobody_comes_through_a_proxy_without_a_log_in(url: str) -> None:
+    ended = Command(["--database", url])("web", "--behind-proxy")
+    assert (ended.status, "name a file of those who may log in" in ended.complaint) == (2, True)
+
+
 def test_a_users_password_is_printed_as_a_hash_alone() -> None:
     ended = Command().ok("web-user", 'a "quoted" name\\', "--role", "operator", stdin=f"{RIGHT}\n{RIGHT}\n")
     ((name, user),) = tomllib.loads(ended.stdout).items()
