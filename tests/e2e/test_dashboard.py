@@ -27,7 +27,7 @@ Enqueue = Callable[..., str]
 Open_ = Callable[..., Page]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
     path = browsing.executable()
     if path is None:
