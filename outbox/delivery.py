@@ -20,7 +20,6 @@ from outbox.lifecycle import Status
 from outbox.line import Line
 from outbox.message import Claim, Message
 from outbox.outcome import Delivered, Outcome, Unknown
-from outbox.policy.retry import OnUnknown
 from outbox.recording import Ended, Recorder
 from outbox.sending import NOT_BEGUN, Job, Senders
 from outbox.store.protocol import Store
@@ -125,8 +124,7 @@ class _Task:
         self._stop_at = stop_at
         self._should_stop = should_stop
         self._stopping = False
-        # Where nobody may guess, a death must not leave more unknown outcomes of a key than the one that was being sent.
-        self._line = Line(claims, trains=channel.on_unknown is not OnUnknown.PARK)
+        self._line = Line(claims, key_window=channel.key_window)
         self._trains = Trains()
         self._under_way: set[Job] = set()
         self._answers: SimpleQueue[tuple[Job, Outcome | None]] = SimpleQueue()

@@ -9,14 +9,14 @@ from outbox.message import Claim
 class Line:
     """The first claim of each ordering key is ready; the next becomes so when that one has been delivered.
 
-    Where there is more room than claims that are ready, those behind them may be taken up with them (``trains``): taken in one
-    transaction, sent one after another.
+    Where there is more room than claims that are ready, those behind them may be taken up with them, ``key_window`` of each
+    key: taken in one transaction, sent one after another.
 
     Claims that came through a broker name their key by a number of that task alone; so a message is asked for by its id.
     """
 
-    def __init__(self, claims: Iterable[Claim], *, trains: bool = False) -> None:
-        self._trains = trains
+    def __init__(self, claims: Iterable[Claim], *, key_window: int = 1) -> None:
+        self._key_window = key_window
         self._ready: deque[Claim] = deque()
         self._behind: dict[str, deque[Claim]] = {}
         self._keys: dict[str, str] = {}
@@ -38,11 +38,11 @@ class Line:
     def take_up(self, count: int) -> list[Claim]:
         """Up to ``count`` claims that leave the line: those that are ready, in order, then those behind them, key by turns."""
         window = [self._ready.popleft() for _ in range(min(count, len(self._ready)))]
-        following = [behind for claim in window if (behind := self._behind_of(claim.id))] if self._trains else []
-        while following and len(window) < count:
-            for behind in following[: count - len(window)]:
-                window.append(behind.popleft())
-            following = [behind for behind in following if behind]
+        following = [behind for claim in window if (behind := self._behind_of(claim.id))]
+        for _ in range(self._key_window - 1):
+            for behind in following:
+                if behind and len(window) < count:
+                    window.append(behind.popleft())
         return window
 
     def follow(self, message_id: str) -> None:

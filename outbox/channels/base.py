@@ -42,6 +42,9 @@ class Channel:
     """Sends under way at once in one delivery task; a kill leaves at most so many unknown outcomes."""
     batch_size: int = 100
     """Messages that travel in one broker message."""
+    key_window: int = 1
+    """Messages of one ordering key that a task may take together, within its ``concurrency``, to send them one after another.
+    With 1, each is on record before the next begins. More is faster, and after a death so many may be sent again, in order."""
     max_in_flight: int = 1000
     """Messages dispatched or being sent at once, over all workers."""
     rate_limit: Rate | None = None
@@ -163,9 +166,9 @@ class FunctionChannel(Channel):
 
 
 POLICY_OPTIONS = frozenset(
-    {"timeout", "concurrency", "batch_size", "max_in_flight", "max_attempts", "backoff", "ttl", "expire_action", "ordered",
-     "on_unknown", "dead_head", "rate_limit", "target_rate_limit", "target_in_flight", "recovery_pace", "target_breaker",
-     "channel_breaker", "retention", "transactional", "supports_idempotency_key", "target_required"}
+    {"timeout", "concurrency", "batch_size", "key_window", "max_in_flight", "max_attempts", "backoff", "ttl", "expire_action",
+     "ordered", "on_unknown", "dead_head", "rate_limit", "target_rate_limit", "target_in_flight", "recovery_pace",
+     "target_breaker", "channel_breaker", "retention", "transactional", "supports_idempotency_key", "target_required"}
 )  # fmt: skip
 """Names of the class attributes that an instance, or a table of channels.toml, may override."""
 

@@ -28,7 +28,7 @@ def validate(channel: Channel) -> None:
         raise ConfigurationError(f"{label} needs a name of lower-case letters, digits, '_', '.' or '-'; it has {name!r}")
     if not implements(channel, "send_final"):
         raise ConfigurationError(f"channel {name!r} ({label}) has no send_final; every channel must implement it")
-    for option in ("concurrency", "batch_size", "max_in_flight", "max_attempts"):
+    for option in ("concurrency", "batch_size", "key_window", "max_in_flight", "max_attempts"):
         _require_positive_integer(name, option, getattr(channel, option))
     _require_duration(name, "timeout", channel.timeout, _LONGEST_TIMEOUT_S)
     if channel.ttl is not None:

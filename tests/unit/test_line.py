@@ -42,8 +42,8 @@ def test_the_next_of_a_key_is_ready_when_the_one_before_was_delivered() -> None:
     assert line.ready == 0
 
 
-def test_with_trains_those_behind_fill_the_room_that_is_left_key_by_turns() -> None:
-    line = Line(claims("x", "a1", "a2", "b1", "a3", "b2", "a4"), trains=True)
+def test_with_a_key_window_those_behind_fill_the_room_that_is_left_key_by_turns() -> None:
+    line = Line(claims("x", "a1", "a2", "b1", "a3", "b2", "a4"), key_window=9)
 
     assert ids(line.take_up(2)) == ["x", "a1"]
     assert ids(line.take_up(2)) == ["b1", "b2"]
@@ -51,8 +51,15 @@ def test_with_trains_those_behind_fill_the_room_that_is_left_key_by_turns() -> N
     assert ids(line.take_up(9)) == ["a2", "a3", "a4"]
 
 
-def test_with_trains_nobody_passes_a_key_that_is_ready() -> None:
-    line = Line(claims("a1", "a2", "b1", "b2", "b3"), trains=True)
+def test_no_more_of_a_key_are_taken_up_at_once_than_its_window() -> None:
+    line = Line(claims("a1", "a2", "a3", "b1", "b2"), key_window=2)
+
+    assert ids(line.take_up(9)) == ["a1", "b1", "a2", "b2"]
+    assert line.ready == 0
+
+
+def test_with_a_key_window_nobody_passes_a_key_that_is_ready() -> None:
+    line = Line(claims("a1", "a2", "b1", "b2", "b3"), key_window=9)
 
     assert ids(line.take_up(4)) == ["a1", "b1", "a2", "b2"]
     assert ids(line.leave()) == ["b3"]

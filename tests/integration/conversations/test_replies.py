@@ -32,7 +32,7 @@ class Chat(Channel):
 
 @pytest.fixture(params=[1, 4], ids=["one at a time", "taken together"])
 def chat(request: pytest.FixtureRequest) -> Chat:
-    return Chat(concurrency=request.param)
+    return Chat(concurrency=request.param, key_window=request.param)
 
 
 @pytest.fixture

@@ -191,7 +191,7 @@ def test_t40_rows_of_one_key_are_sent_in_order_and_never_two_at_once(outbox: Out
         time.sleep(0.001)
         under_way.remove(message.target)
 
-    chat = kind(behaviour=send, concurrency=8)
+    chat = kind(behaviour=send, concurrency=8, key_window=8)
     outbox.register(chat)
     ids = enqueue_many(outbox, 20, ordering_key="k")
     deliver(outbox)
@@ -203,7 +203,7 @@ def test_t40_rows_of_one_key_are_sent_in_order_and_never_two_at_once(outbox: Out
 @BOTH
 def test_no_more_rows_of_a_key_are_taken_than_may_be_under_way(outbox: Outbox, kind: type[Chat]) -> None:
     taken: list[int] = []
-    chat = kind(behaviour=lambda _m, _a: taken.append(statuses(outbox, ids).count("sending")), concurrency=3)
+    chat = kind(behaviour=lambda _m, _a: taken.append(statuses(outbox, ids).count("sending")), concurrency=8, key_window=3)
     outbox.register(chat)
     ids = enqueue_many(outbox, 9, ordering_key="k")
     deliver(outbox)
@@ -213,7 +213,7 @@ def test_no_more_rows_of_a_key_are_taken_than_may_be_under_way(outbox: Outbox, k
 
 @BOTH
 def test_a_row_that_waited_behind_another_of_its_key_has_the_whole_timeout(outbox: Outbox, kind: type[Chat]) -> None:
-    chat = kind(behaviour={"0": lambda _m, _a: time.sleep(0.5)}, concurrency=2, timeout=5)
+    chat = kind(behaviour={"0": lambda _m, _a: time.sleep(0.5)}, concurrency=2, key_window=2, timeout=5)
     outbox.register(chat)
     events = Events(outbox)
     enqueue_many(outbox, 2, ordering_key="k")
@@ -225,13 +225,11 @@ def test_a_row_that_waited_behind_another_of_its_key_has_the_whole_timeout(outbo
 
 
 @BOTH
-def test_where_unknown_outcomes_are_parked_each_row_of_a_key_begins_after_the_record_of_the_last(
+def test_unless_its_channel_says_otherwise_each_row_of_a_key_begins_after_the_record_of_the_last(
     outbox: Outbox, kind: type[Chat]
 ) -> None:
     earlier: list[list[str]] = []
-    chat = kind(
-        behaviour=lambda m, _a: earlier.append(statuses(outbox, ids[: int(m.target)])), concurrency=8, on_unknown="park"
-    )
+    chat = kind(behaviour=lambda m, _a: earlier.append(statuses(outbox, ids[: int(m.target)])), concurrency=8)
     outbox.register(chat)
     ids = enqueue_many(outbox, 10, ordering_key="k")
     deliver(outbox)
@@ -260,10 +258,11 @@ FAILURES = {
 
 @BOTH
 @pytest.mark.parametrize("failure", FAILURES)
+@pytest.mark.parametrize("window", [1, 4])
 def test_followers_of_a_head_that_is_not_delivered_are_released_uncharged(
-    outbox: Outbox, kind: type[Chat], failure: str
+    outbox: Outbox, kind: type[Chat], failure: str, window: int
 ) -> None:
-    chat = kind(behaviour={"1": raising(FAILURES[failure])}, concurrency=4)
+    chat = kind(behaviour={"1": raising(FAILURES[failure])}, concurrency=4, key_window=window)
     outbox.register(chat)
     ids = enqueue_many(outbox, 5, ordering_key="k")
     report = deliver(outbox)
@@ -275,7 +274,7 @@ def test_followers_of_a_head_that_is_not_delivered_are_released_uncharged(
 
 @BOTH
 def test_a_task_that_is_told_to_stop_gives_back_the_rest_of_a_key_uncharged(outbox: Outbox, kind: type[Chat]) -> None:
-    chat = kind(concurrency=4)
+    chat = kind(concurrency=4, key_window=4)
     outbox.register(chat)
     ids = enqueue_many(outbox, 8, ordering_key="k")
     deliver(outbox, should_stop=lambda: len(chat.sent) >= 2)
@@ -288,7 +287,7 @@ def test_a_task_that_is_told_to_stop_gives_back_the_rest_of_a_key_uncharged(outb
 
 def test_those_behind_a_send_that_hangs_are_given_back_uncharged(outbox: Outbox) -> None:
     wedged = Held()
-    chat = Chat(behaviour={"1": wedged}, timeout=0.2, concurrency=4)
+    chat = Chat(behaviour={"1": wedged}, timeout=0.2, concurrency=4, key_window=4)
     outbox.register(chat)
     ids = enqueue_many(outbox, 4, ordering_key="k")
     deliver(outbox)
@@ -303,7 +302,7 @@ def test_rows_whose_turn_comes_too_late_for_their_lease_are_given_back_uncharged
     outbox: Outbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("outbox.delivery.LEASE_MARGIN_S", 1.5)
-    chat = Chat(behaviour=lambda _m, _a: time.sleep(0.8), timeout=5.0, concurrency=4)
+    chat = Chat(behaviour=lambda _m, _a: time.sleep(0.8), timeout=5.0, concurrency=4, key_window=4)
     outbox.register(chat)
     ids = enqueue_many(outbox, 4, ordering_key="k")
     report = deliver(outbox)
@@ -318,7 +317,7 @@ def test_rows_whose_turn_comes_too_late_for_their_lease_are_given_back_uncharged
 def test_a_row_that_waits_for_its_turn_in_vain_does_not_end_the_task(outbox: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only a send that does not return may have lost its thread."""
     monkeypatch.setattr("outbox.delivery.LEASE_MARGIN_S", 1.5)
-    chat = Chat(behaviour=lambda m, _a: time.sleep(2.4 if m.target == "a0" else 0.12), timeout=9.0, concurrency=3)
+    chat = Chat(behaviour=lambda m, _a: time.sleep(2.4 if m.target == "a0" else 0.12), timeout=9.0, concurrency=3, key_window=3)
     outbox.register(chat)
     slow = enqueue(outbox, *(NewMessage(channel="chat", target=f"a{n}", ordering_key="a") for n in range(2)))
     quick = enqueue(outbox, *(NewMessage(channel="chat", target=f"b{n}", ordering_key="b") for n in range(24)))
