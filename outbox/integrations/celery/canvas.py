@@ -11,7 +11,6 @@ from typing import Any
 from celery import Celery, Signature
 from celery.app.registry import TaskRegistry
 from celery.backends.base import BaseBackend
-from celery.backends.redis import RedisBackend
 from celery.canvas import chunks
 from celery.result import GroupResult
 from celery.utils import uuid
@@ -103,7 +102,7 @@ class _Joins(BaseBackend):
     def apply_chord(self, header_result_args: Any, body: Any, **_options: Any) -> None:
         recorder: Any = self
         backend = recorder.app.real.backend
-        if not isinstance(backend, RedisBackend):
+        if not _joins_by_itself(backend):
             raise InvalidMessage(
                 f"a durable chord needs a result backend that joins by itself, such as Redis: {type(backend).__name__} would "
                 "poll for the header's results with a countdown in the broker, or write before the commit"
@@ -113,3 +112,12 @@ class _Joins(BaseBackend):
                 "the header of a durable chord holds single tasks and chains: for groups and chords in it Celery writes to "
                 "the result backend before the commit"
             )
+
+
+def _joins_by_itself(backend: BaseBackend) -> bool:
+    """Whether it is Celery's Redis backend, whose module can be imported only where there is a Redis client."""
+    try:
+        from celery.backends.redis import RedisBackend
+    except ImportError:
+        return False
+    return isinstance(backend, RedisBackend)
