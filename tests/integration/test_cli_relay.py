@@ -127,9 +127,12 @@ def test_the_loop_delivers_what_is_enqueued_while_it_runs_and_is_silent_when_idl
         status, log = ended(process)
 
     assert status == 0
-    lines = log.splitlines()
-    assert [line.split()[3] for line in lines[:-1]] == ["AttemptFinished", "RelayPassed"]
-    assert lines[-1].startswith("stopping when what is under way has ended")
+    said = [line for line in log.splitlines() if line.startswith("stopping when what is under way has ended")]
+    told = [line.split()[3] for line in log.splitlines() if line not in said]
+    assert len(said) == 1
+    # Maintenance counts the delivery for the charts, once, and may be at it when the signal comes.
+    assert [event for event in told if event != "Maintained"] == ["AttemptFinished", "RelayPassed"]
+    assert told.count("Maintained") <= 1
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
