@@ -1,7 +1,7 @@
 """The adapter contract: what a channel must do, and what it may declare about itself."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import StrEnum
 from typing import Any, ClassVar
 
@@ -143,6 +143,10 @@ class Channel:
     def ordering_key_for(self, message: NewMessage | Message) -> str | None:
         """The ordering key of a message that names none: its account and target where the channel is ordered."""
         return f"{message.account_id}|{message.target}" if self.ordered else None
+
+    def weak_secrets(self) -> Iterable[str]:
+        """What `outbox doctor` should say of secrets that are missing or can be guessed; never the secrets themselves."""
+        return ()
 
     async def aclose(self) -> None:
         """Give back connections. Called once when the sending process shuts down."""

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from urllib.parse import quote
 
 PREFIX = "whsec_"
+_FEWEST_DIFFERENT_BYTES = 12
+"""24 random bytes have fewer less than once in 10^12 times."""
 
 _PLAIN_ID = re.compile(r"[!-$&-\-/-~]+")
 _SAFE_IN_ID = "".join(map(chr, range(0x21, 0x7F))).replace("%", "")
@@ -27,6 +29,11 @@ class SigningKeys:
         Raises :class:`ValueError`, whose text does not hold the secret.
         """
         return cls(tuple(_key(secret) for secret in secrets))
+
+    @property
+    def are_guessable(self) -> bool:
+        """Whether a key holds so few different bytes that nobody drew it by chance."""
+        return any(len(set(key)) < _FEWEST_DIFFERENT_BYTES for key in self.keys)
 
     def headers(self, message_id: str, timestamp_s: int, body: bytes) -> dict[str, str]:
         """The headers of one attempt; ``message_id`` is the same over all of them, ``timestamp_s`` is its own."""

@@ -3,7 +3,7 @@
 import math
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from outbox.channels.answer import Answer
@@ -94,6 +94,16 @@ class Webhook(Channel):
         if not answer.accepted:
             raise answer.failure(endpoint.confidential)
         return Receipt(_provider_id(answer), {"status": answer.status})
+
+    def weak_secrets(self) -> Iterator[str]:
+        """Endpoints that sign nothing, or with a key that nobody drew by chance."""
+        own = {} if self._destinations and not self._own.keys.keys else {"": self._own}
+        for label, endpoint in {**own, **self._destinations}.items():
+            where = f"channel {self.name!r}" + (f", destination {label!r}" if label else "")
+            if not endpoint.keys.keys:
+                yield f"{where} signs nothing: its receivers cannot tell its messages from anybody's"
+            elif endpoint.keys.are_guessable:
+                yield f"{where} signs with a secret of few different bytes, which can be guessed"
 
     async def aclose(self) -> None:
         await self._client.aclose()

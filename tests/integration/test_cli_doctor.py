@@ -1,5 +1,6 @@
 """`outbox doctor`: silent about what is sound, and for everything else a finding that says how to mend it."""
 
+import base64
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -61,7 +62,8 @@ def test_a_sound_installation_has_no_findings_and_every_check_is_told(command: C
 
     assert {line.split(maxsplit=1)[0] for line in ended.stdout.splitlines()} == {"ok"}
     assert [line.split(maxsplit=1)[1] for line in ended.stdout.splitlines()] == [
-        "schema", "database", "clock", "channels", "liveness", "waiting", "parked", "closed channels", "timeouts"
+        "schema", "database", "clock", "channels", "liveness", "waiting", "parked", "closed channels", "timeouts",
+        "secrets",
     ]  # fmt: skip
 
 
@@ -292,6 +294,38 @@ def test_times_that_do_not_go_together_are_found(command: Command, tmp_path: Pat
     ended = Command([*command.options, "--channels", str(tmp_path / "channels.toml")])("doctor", "--json")
 
     assert "has a ttl of 30 s and a timeout of 60 s" in findings(ended)["timeouts"]
+
+
+def test_secrets_that_are_missing_or_can_be_guessed_are_told_and_not_shown(command: Command, tmp_path: Path) -> None:
+    weak = "whsec_" + base64.b64encode(b"hello hello hello hello hello").decode()
+    good = "whsec_" + base64.b64encode(bytes(range(32))).decode()
+    (tmp_path / "channels.toml").write_text(
+        f"""
+[open]
+kind = "webhook"
+[guessable]
+kind = "webhook"
+secret = "{weak}"
+[good]
+kind = "webhook"
+secret = "{good}"
+[several]
+kind = "webhook"
+[several.destinations.crm]
+url = "https://crm.example.com/"
+[several.destinations.shop]
+url = "https://shop.example.com/"
+secret = "{good}"
+"""
+    )
+
+    ended = Command([*command.options, "--channels", str(tmp_path / "channels.toml")])("doctor", "--json")
+
+    told = [finding["problem"] for finding in ended.data["findings"] if finding["check"] == "secrets"]
+    assert [problem.split(":")[0].split(" signs")[0] for problem in told] == [
+        "channel 'open'", "channel 'guessable'", "channel 'several', destination 'crm'"
+    ]  # fmt: skip
+    assert weak not in ended.stdout
 
 
 def test_the_broker_is_examined_where_one_is_configured(

@@ -10,7 +10,7 @@ from outbox.outbox import Outbox
 
 def checks(access: Access, outbox: Outbox, broker_url: str | None) -> list[Check]:
     """The checks of channels' times and, where a broker is configured, of the broker."""
-    made = [Check("timeouts", lambda: _timeouts(outbox))]
+    made = [Check("timeouts", lambda: _timeouts(outbox)), Check("secrets", lambda: _secrets(outbox))]
     app = access.celery(broker_url)
     if app is not None:
         made.append(Check("broker", lambda: _broker(app)))
@@ -27,6 +27,12 @@ def _timeouts(outbox: Outbox) -> Iterator[Finding]:
                 " a message expires while its first attempt is still allowed to run, and never gets a second",
                 "raise ttl, or lower timeout",
             )
+
+
+def _secrets(outbox: Outbox) -> Iterator[Finding]:
+    for channel in outbox.channels:
+        for weakness in channel.weak_secrets():
+            yield Finding(weakness, 'give it one of `echo "whsec_$(openssl rand -base64 32)"`, and tell the receiver')
 
 
 def _broker(app: Any) -> Iterator[Finding]:
