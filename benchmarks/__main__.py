@@ -1,5 +1,7 @@
 """`python -m benchmarks`: measures, prints the table and writes `benchmarks/results/latest.json`."""
 
+import signal
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -42,6 +44,7 @@ def main(names: Sequence[str], rounds: int | None, quick: bool, path: Path) -> N
 
     NAMES choose benchmarks; without any, all are run. Their servers are started on loopback ports and are gone afterwards.
     """
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))  # so that servers and workers end with it
     console = Console() if Console().is_terminal else Console(width=140)
     rounds = rounds or (2 if quick else 5)
     rows: list[Figures] = []
