@@ -15,11 +15,12 @@ from queue import Empty, SimpleQueue
 from outbox import checkpoints, transacting
 from outbox.channels.base import Channel
 from outbox.gatekeeping import Gatekeeper
-from outbox.judging import RELEASED, attempt_of, judge
+from outbox.judging import attempt_of, judge
 from outbox.lifecycle import Status
 from outbox.line import Line
 from outbox.message import Claim, Message
 from outbox.outcome import Delivered, Outcome, Unknown
+from outbox.policy.retry import RELEASED
 from outbox.recording import Ended, Recorder
 from outbox.sending import NOT_BEGUN, Job, Senders
 from outbox.store.protocol import Store

@@ -12,9 +12,6 @@ from outbox.sending import NOT_BEGUN, Job
 from outbox.store.records import Settlement
 from outbox.telemetry import AttemptFinished
 
-RELEASED = "released"
-"""The outcome, by name, of a row that was taken and then not begun."""
-
 
 def attempt_of(message: Message, channel: Channel) -> Attempt:
     """What the adapter is told about the attempt for which ``message`` was taken."""
@@ -35,7 +32,7 @@ def judge(job: Job, outcome: Outcome | None) -> Ended:
     if job.found_unsent and verdict.outcome_unknown is None:
         verdict = replace(verdict, outcome_unknown=False)
     receipt = storable_receipt(outcome.receipt) if isinstance(outcome, Delivered) else None
-    name = RELEASED if outcome is NOT_BEGUN else type(outcome).__name__.lower()
+    name = retry.RELEASED if outcome is NOT_BEGUN else type(outcome).__name__.lower()
     event = AttemptFinished(
         message_id=message.id,
         channel=message.channel,

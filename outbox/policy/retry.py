@@ -16,6 +16,9 @@ ATTEMPTS_USED_UP = "attempts used up"
 PERMANENT = "permanent failure"
 UNKNOWN_OUTCOME = "unknown outcome"
 
+RELEASED = "released"
+"""The outcome, by name, of a row that was taken and then not begun."""
+
 SHORTEST_DEFERRAL_MS = 5_000
 SHORTEST_RESCUE_DELAY_MS = 5_000
 LONGEST_RETRY_AFTER_MS = 3_600_000

@@ -30,7 +30,7 @@ from sqlalchemy import (
 
 from outbox.lifecycle import ACTIVE, Event, Status, sources, target
 from outbox.message import INHERITS_REPLY_TO, Claim, DispatchKind, Message
-from outbox.policy.retry import released
+from outbox.policy.retry import RELEASED, released
 from outbox.store.conditions import not_waiting_untried, unexpired
 from outbox.store.records import Settlement, Taker
 from outbox.store.schema import literal, status_in
@@ -64,12 +64,14 @@ def _in_turn_alone(tx: Transaction, messages: Sequence[Message], before: Mapping
     """Give back those that were to follow one that was not admitted: between the two, anybody's row may stand."""
     seen: Counter[str | None] = Counter()
     in_turn: list[Message] = []
+    early: list[Settlement] = []
     for message in messages:
         if message.ordering_key is None or before[message.id] in {0, seen[message.ordering_key]}:
             in_turn.append(message)
             seen[message.ordering_key] += 1
-    early = [message for message in messages if message not in in_turn]
-    settle(tx, [Settlement(message.id, message.lease, released(message), "released") for message in early])
+        else:
+            early.append(Settlement(message.id, message.lease, released(message), RELEASED))
+    settle(tx, early)
     return in_turn
 
 

@@ -7,8 +7,8 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from outbox.channels.base import Channel
 from outbox.integrations.prometheus import catalogue
 from outbox.integrations.prometheus.catalogue import Family
-from outbox.judging import RELEASED
 from outbox.outcome import Delivered, Outcome
+from outbox.policy.retry import RELEASED
 from outbox.telemetry import (
     AttemptFinished,
     BrokerFailed,

@@ -11,10 +11,9 @@ from outbox.errors import BrokerUnavailable, ConfigurationError, DatabaseUnavail
 from outbox.integrations.prometheus import Backlog, instrument
 from outbox.integrations.prometheus.backlog import UNREGISTERED
 from outbox.integrations.prometheus.catalogue import ASKED, COUNTED
-from outbox.judging import RELEASED
 from outbox.lifecycle import Status
 from outbox.policy.destination import Breaker
-from outbox.policy.retry import Backoff
+from outbox.policy.retry import RELEASED, Backoff
 from outbox.relay import Relay
 from outbox.telemetry import AttemptFinished, LeaseLost, Maintained, Nudged, NudgeFailed, SettleDelayed
 from outbox.testing import FakeClock
