@@ -34,7 +34,7 @@ def encode(value: Any) -> str | None:
     if value is None:
         return None
     try:
-        return json.dumps(_to_json(value, "$", 0), ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+        return _ENCODER.encode(_to_json(value, "$", 0))
     except EncodeError:
         raise
     except ValueError as error:  # an integer of thousands of digits
@@ -46,7 +46,7 @@ def decode(text: str | None) -> Any:
     if text is None:
         return None
     try:
-        return json.loads(text, object_hook=_from_json, parse_constant=_refuse_constant)
+        return _DECODER.decode(text)
     except RecursionError:
         raise DecodeError("it is nested too deeply") from None
     except (ValueError, TypeError, ArithmeticError) as error:
@@ -117,6 +117,9 @@ def _from_json(pairs: dict[str, Any]) -> Any:
 def _refuse_constant(name: str) -> Any:
     raise DecodeError(f"{name} is not JSON")
 
+
+_ENCODER = json.JSONEncoder(ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+_DECODER = json.JSONDecoder(object_hook=_from_json, parse_constant=_refuse_constant)
 
 _WRITERS: dict[type, Callable[[Any], Any]] = {
     datetime: datetime.isoformat,

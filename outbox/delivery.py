@@ -6,27 +6,28 @@ that cannot record what it did begins nothing new.
 
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from queue import Empty, SimpleQueue
 
 from outbox import checkpoints, transacting
 from outbox.channels.base import Channel
+from outbox.crew import QUICK_S, Run
 from outbox.gatekeeping import Gatekeeper
-from outbox.judging import attempt_of, judge
+from outbox.judging import judge
 from outbox.lifecycle import Status
 from outbox.line import Line
 from outbox.message import Claim, Message
 from outbox.outcome import Delivered, Outcome, Unknown
 from outbox.policy.retry import RELEASED
 from outbox.recording import Ended, Recorder
-from outbox.sending import NOT_BEGUN, Job, Senders
+from outbox.senders import Senders
+from outbox.sending import NOT_BEGUN, Job
 from outbox.store.protocol import Store
 from outbox.store.records import Taker
 from outbox.telemetry import TakeRefused, Telemetry
-from outbox.trains import Trains
+from outbox.trains import couple
 
 LEASE_MARGIN_S = 10.0
 """Beyond the timeout: twice SQLite's busy timeout, so that a settle which waits for the write lock still comes in time."""
@@ -126,9 +127,11 @@ class _Task:
         self._should_stop = should_stop
         self._stopping = False
         self._line = Line(claims, key_window=channel.key_window)
-        self._trains = Trains()
         self._under_way: set[Job] = set()
-        self._answers: SimpleQueue[tuple[Job, Outcome | None]] = SimpleQueue()
+        self._runs: list[Run] = []
+        self._answers: deque[tuple[Job, Outcome | None]] = deque()
+        self._enough_answers = 1
+        self._answered = threading.Event()
         self._ended: list[Ended] = []
         self._unstarted: list[Claim] = []
         self._unwritten_since = 0.0
@@ -136,6 +139,7 @@ class _Task:
         self._lease_s = min(self._longest_lease_s, LONGEST_UNEXTENDED_LEASE_S)
         self._taker = Taker(channel.name, delivery.owner(), round(self._lease_s * 1000))
         self._extend_at = time.monotonic() + self._lease_s / 3
+        self._look_at = time.monotonic() + _LONGEST_WAIT_S
         self._report = DeliveryReport()
         self._failure: Exception | None = None
         self._over = False
@@ -152,7 +156,7 @@ class _Task:
                     self._write()
                 if self._under_way:
                     self._await_answers()
-                    self._abandon_overdue()
+                    self._look_after_sends()
                     self._extend_leases()
         finally:
             self._leave()
@@ -168,11 +172,16 @@ class _Task:
         return bool(self._ended or self._unstarted or self._gatekeeper.has_news())
 
     def _is_time_to_write(self) -> bool:
-        """Write when sends would otherwise idle: half the slots are free, a group is full or old, or nothing is under way."""
-        wanted = min(self._line.ready, (self._channel.concurrency + 1) // 2)
+        """Write when slots would otherwise idle, a group is full or old, or nothing is under way."""
+        wanted = self._wanted_slots()
         if not self._under_way or (wanted and self._free_slots() >= wanted) or len(self._ended) >= GROUP_SIZE:
             return True
         return self._has_unwritten() and time.monotonic() - self._unwritten_since >= GROUP_AGE_S
+
+    def _wanted_slots(self) -> int:
+        """How many free slots are worth a transaction: all where sends are quick, else half; none where nothing is ready."""
+        slots = self._channel.concurrency
+        return min(self._line.ready, slots if any(run.is_quick for run in self._runs) else (slots + 1) // 2)
 
     def _free_slots(self) -> int:
         return max(0, self._channel.concurrency - len(self._under_way))
@@ -208,26 +217,27 @@ class _Task:
         begin_by = before_take + self._longest_lease_s - self._channel.timeout
         transact = partial(transacting.transact, self._store) if self._channel.transactional else None
         tracing = self._telemetry.tracing
-        jobs = [
-            Job(self._channel, message, attempt_of(message, self._channel), begin_by, self._done, transact, tracing)
-            for message in taken
-        ]
+        jobs = [Job(self._channel, message, begin_by, self._done, transact, tracing) for message in taken]
         self._under_way.update(jobs)
-        first = self._trains.couple(window, jobs)
-        admitted = {message.id for message in taken}
-        refused = [claim for claim in window if claim.id not in admitted]
-        if refused:
-            self._report.refused += len(refused)
-            self._telemetry.emit(TakeRefused(self._channel.name, len(refused)))
-            self._give_back(behind for claim in refused for behind in self._line.leave_behind(claim.id))
-        if first:
-            self._senders.start(self._channel, first)
+        if len(taken) < len(window):
+            self._leave_out({claim.id for claim in window} - {message.id for message in taken})
+        if jobs:
+            self._runs = [*filter(len, self._runs), self._senders.start(self._channel, couple(window, jobs))]
+            self._look_at = min(self._look_at, time.monotonic() + QUICK_S)
+
+    def _leave_out(self, refused: Collection[str]) -> None:
+        """Those that were not admitted are somebody else's, and what waits behind them is not for this task."""
+        self._report.refused += len(refused)
+        self._telemetry.emit(TakeRefused(self._channel.name, len(refused)))
+        self._give_back(behind for message_id in refused for behind in self._line.leave_behind(message_id))
 
     def _done(self, job: Job, outcome: Outcome | None) -> None:
         checkpoints.reach("send", "after")
         with self._lock:
             if not self._over:
-                self._answers.put((job, outcome))
+                self._answers.append((job, outcome))
+                if len(self._answers) >= self._enough_answers:
+                    self._answered.set()
                 return
         self._hear_late(job, outcome)
 
@@ -240,8 +250,8 @@ class _Task:
         """After this, outcomes come late: a send that never returned in time, or all those of a task that was interrupted."""
         with self._lock:
             self._over = True
-        while not self._answers.empty():
-            self._hear_late(*self._answers.get_nowait())
+        while self._answers:
+            self._hear_late(*self._answers.popleft())
         for job in [job for job in self._under_way if job.give_up()]:
             self._under_way.remove(job)
             self._ended.append(judge(job, NOT_BEGUN))
@@ -249,18 +259,30 @@ class _Task:
             self._recorder.record(self._ended)
 
     def _await_answers(self) -> None:
-        """Wait until an answer comes or something else is due, then take in all that have come."""
-        now = time.monotonic()
-        moments = [now + _LONGEST_WAIT_S, self._extend_at]
+        """Wait until enough answers have come or something else is due, then take in all there are.
+
+        Each wait that ends costs the sends a moment, because threads compute in turns: so it ends for the first answer, from
+        which the age of a group counts, and then for as many as make it time to write.
+        """
+        self._answered.clear()
+        self._enough_answers = self._answers_to_write() if self._has_unwritten() else 1
+        if len(self._answers) < self._enough_answers:
+            self._answered.wait(max(0.001, min(self._moments()) - time.monotonic()))
+        while self._answers:
+            self._take_in(*self._answers.popleft())
+
+    def _answers_to_write(self) -> int:
+        """How many make it time to write."""
+        wanted = self._wanted_slots()
+        count = wanted - self._free_slots() if wanted else len(self._under_way)
+        return max(1, min(count, GROUP_SIZE - len(self._ended)))
+
+    def _moments(self) -> Iterator[float]:
+        """When to look again, whatever answers come."""
+        yield self._look_at
+        yield self._extend_at
         if self._has_unwritten():
-            moments.append(self._unwritten_since + GROUP_AGE_S)
-        try:
-            job, outcome = self._answers.get(timeout=max(0.001, min(moments) - now))
-            while True:
-                self._take_in(job, outcome)
-                job, outcome = self._answers.get_nowait()
-        except Empty:
-            return
+            yield self._unwritten_since + GROUP_AGE_S
 
     def _take_in(self, job: Job, outcome: Outcome | None) -> None:
         abandoned = job not in self._under_way
@@ -275,20 +297,12 @@ class _Task:
         self._ended.append(ended)
         if not self._gatekeeper.hear(job.message, outcome):
             self.stop()
-        if ended.settlement.verdict.status is not Status.DELIVERED:
+        if ended.settlement.verdict.status is Status.DELIVERED:
+            if job is job.train[-1]:
+                self._line.follow(job.message.id)
+        else:
             self._give_back(self._line.leave_behind(job.message.id))
-            self._withdraw(self._trains.not_delivered(job))
-        elif (following := self._trains.delivered(job)) is not None:
-            self._go_on(following)
-        else:
-            self._line.follow(job.message.id)
-
-    def _go_on(self, following: Job) -> None:
-        """Begin the next of its key, unless its turn has come too late for its lease."""
-        if time.monotonic() > following.begin_by:
-            self._withdraw([following])
-        else:
-            self._senders.start(self._channel, [following])
+            self._withdraw(job.behind)
 
     def _withdraw(self, jobs: Iterable[Job]) -> list[Job]:
         """Give back those that have not begun, and what waits behind them; returns those that have."""
@@ -301,9 +315,20 @@ class _Task:
                     begun.append(job)
         return begun
 
+    def _look_after_sends(self) -> None:
+        """Help trains that wait for a thread behind a slow send, and give up sends that do not return."""
+        now = time.monotonic()
+        if now < self._look_at:
+            return
+        self._look_at = now + (QUICK_S if any(self._runs) else _LONGEST_WAIT_S)
+        for run in self._runs:
+            if run.has_stalled():
+                self._senders.help(run)
+        self._abandon_overdue()
+
     def _abandon_overdue(self) -> None:
         """A send that outlives its timeout is unknown, and its thread may be lost: what has not begun goes to other workers."""
-        for job in [job for job in self._under_way if job.is_overdue() and not self._trains.is_waiting(job)]:
+        for job in [job for job in self._under_way if job.is_overdue() and job.before not in self._under_way]:
             self.stop()
             if job.give_up():
                 self._end(job, NOT_BEGUN)

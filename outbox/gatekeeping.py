@@ -66,7 +66,9 @@ class Gatekeeper:
             self._recorder.attempt(name, write)
 
     def _count(self, message: Message, failure: str | None) -> None:
-        """Failures in a row: a success begins the row anew."""
+        """Failures in a row: a success begins the row anew, and where nobody counts there is none."""
+        if failure is None and not (self._failures or self._watched):
+            return
         self._reason = failure or self._reason
         for target in {message.target, WHOLE_CHANNEL}:
             if failure is None:

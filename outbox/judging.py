@@ -2,8 +2,6 @@
 
 from dataclasses import replace
 
-from outbox.channels.base import Channel
-from outbox.message import Attempt, Message
 from outbox.outcome import Delivered, Outcome
 from outbox.policy import retry
 from outbox.receipts import storable_receipt
@@ -11,18 +9,6 @@ from outbox.recording import Ended
 from outbox.sending import NOT_BEGUN, Job
 from outbox.store.records import Settlement
 from outbox.telemetry import AttemptFinished
-
-
-def attempt_of(message: Message, channel: Channel) -> Attempt:
-    """What the adapter is told about the attempt for which ``message`` was taken."""
-    return Attempt(
-        number=message.attempt_count,
-        lease=message.lease,
-        idempotency_key=message.key,
-        is_recovery=message.attempt_count > 1 or message.outcome_unknown,
-        deadline_ms=(message.last_attempt_at or 0) + round(channel.timeout * 1000),
-        timeout_s=channel.timeout,
-    )
 
 
 def judge(job: Job, outcome: Outcome | None) -> Ended:

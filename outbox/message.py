@@ -170,10 +170,6 @@ class Attempt:
         """The same attempt, made within the transaction of ``session``."""
         return replace(self, session=session)
 
-    def begun_after(self, waited_ms: int) -> "Attempt":
-        """The same attempt, begun so long after its row was taken: behind another of its ordering key."""
-        return replace(self, deadline_ms=self.deadline_ms + waited_ms)
-
 
 @dataclass(frozen=True, slots=True)
 class AttemptRecord:

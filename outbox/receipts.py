@@ -24,6 +24,8 @@ def storable_receipt(receipt: Receipt) -> str | None:
 
 
 def _encoded(receipt: Receipt) -> str | None:
+    if receipt.provider_id is None and not receipt.details:
+        return None
     provider_id: dict[str, Any] = {}
     if receipt.provider_id is not None:
         provider_id["provider_id"] = storable(str(receipt.provider_id), LONGEST_PROVIDER_ID)

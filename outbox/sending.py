@@ -1,16 +1,11 @@
-"""Sends under way: ``async`` adapters on one event loop per process, plain ones on threads; each ends as an outcome.
-
-The delivery loop stays free meanwhile, so that it settles, extends leases and notices a send that never returns.
-"""
+"""One send, from its beginning to an outcome: in a thread for a plain adapter, on an event loop for an ``async`` one."""
 
 import asyncio
 import inspect
-import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from queue import SimpleQueue
 from typing import Any
 
 from outbox import checkpoints
@@ -22,10 +17,10 @@ from outbox.policy.classification import classify
 from outbox.policy.retry import OnUnknown
 from outbox.tracing import Tracing
 
-_log = logging.getLogger("outbox")
-
 NOT_BEGUN = None
 """In the place of an outcome: it was too late to begin, and nothing was sent."""
+
+_NO_RECEIPT = Receipt()
 
 GRACE_S = 0.25
 """Beyond its timeout: what an ``async`` send that was cancelled needs to say so."""
@@ -37,19 +32,23 @@ class Job:
 
     channel: Channel
     message: Message
-    attempt: Attempt
     begin_by: float
     done: Callable[["Job", Outcome | None], None]
     transact: "Callable[[Channel, Message, Attempt], Outcome] | None" = None
     """For a transactional channel: makes the attempt and settles it."""
     tracing: Tracing = field(default_factory=Tracing)
+    train: "Train" = field(default_factory=list)
+    """The jobs of its ordering key that were taken together, itself among them: each begins after the one before it."""
     taken_at: float = field(default_factory=time.monotonic)
+    attempt: Attempt = field(init=False)
+    """What the adapter is told, from when the send begins."""
     found_unsent: bool = False
     """Whether reconciliation found that no earlier attempt was accepted."""
     outcome: Outcome | None = None
     error_type: str | None = None
     task: "asyncio.Task[None] | None" = None
     _begun_at: float | None = field(default=None, init=False)
+    _ended_at: float | None = field(default=None, init=False)
     _given_up: bool = field(default=False, init=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
 
@@ -61,14 +60,26 @@ class Job:
                 self._given_up = True
             else:
                 self._begun_at = now
-                self.attempt = self.attempt.begun_after(round((now - self.taken_at) * 1000))
+                self.attempt = attempt_of(self.message, self.channel, waited_ms=round((now - self.taken_at) * 1000))
             return not self._given_up
 
     @property
+    def before(self) -> "Job | None":
+        """The job of its train that must be delivered first."""
+        place = self.train.index(self)
+        return self.train[place - 1] if place else None
+
+    @property
+    def behind(self) -> "Train":
+        """The jobs of its train that wait for it."""
+        return self.train[self.train.index(self) + 1 :]
+
+    @property
     def duration_ms(self) -> int:
-        """Since it began, or, if it did not, since it was taken."""
+        """From its beginning, or, if it did not begin, from the take, to its end or now."""
         began = self.taken_at if self._begun_at is None else self._begun_at
-        return round((time.monotonic() - began) * 1000)
+        ended = time.monotonic() if self._ended_at is None else self._ended_at
+        return round((ended - began) * 1000)
 
     def give_up(self) -> bool:
         """Forbid the send; false when it has begun already."""
@@ -76,130 +87,58 @@ class Job:
             self._given_up = self._begun_at is None
             return self._given_up
 
+    def end(self, outcome: Outcome) -> Outcome:
+        """Note how the send ended, and when."""
+        self._ended_at = time.monotonic()
+        self.outcome = outcome
+        return outcome
+
     def cancel(self) -> None:
         """Stop an ``async`` send; a plain one cannot be stopped, and is left to its timeout."""
         if self.task is not None:
-            self.task.get_loop().call_soon_threadsafe(self.task.cancel)
+            self.task.get_loop().call_soon_threadsafe(self._cancel, self.task)
+
+    def _cancel(self, task: "asyncio.Task[None]") -> None:
+        """On the event loop, where the next of the train may have begun meanwhile, which the same task sends."""
+        if self.outcome is None:
+            task.cancel()
 
     def is_overdue(self) -> bool:
         """Whether it did not begin in time, or did not return within its timeout."""
-        latest = self.begin_by if self._begun_at is None else self._begun_at + self.attempt.timeout_s
+        latest = self.begin_by if self._begun_at is None else self._begun_at + self.channel.timeout
         return time.monotonic() > latest + GRACE_S
 
 
-class Senders:
-    """The process's event loop and threads for sending, started when first needed."""
-
-    def __init__(self) -> None:
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._lock = threading.Lock()
-        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
-        self._idle = 0
-
-    def start(self, channel: Channel, jobs: Sequence[Job]) -> None:
-        """Begin the sends; returns at once."""
-        if channel.is_async:
-            self._event_loop().call_soon_threadsafe(_spawn, jobs)
-        else:
-            for job in jobs:
-                self._start_in_thread(job)
-
-    def leave_blocked_loop(self) -> None:
-        """Let later sends have a new event loop if a send that never yields holds the present one."""
-        loop, answered = self._loop, threading.Event()
-        if loop is None:
-            return
-        loop.call_soon_threadsafe(answered.set)
-        if not answered.wait(GRACE_S):
-            with self._lock:
-                self._loop = None if self._loop is loop else self._loop
-
-    def close(self, channels: Sequence[Channel], timeout_s: float = 5.0) -> None:
-        """Let the channels give back their connections, and end the event loop and the threads that send nothing."""
-        with self._lock:
-            idle, self._idle = self._idle, 0
-        for _ in range(idle):
-            self._jobs.put(None)
-        if self._loop is None and not channels:
-            return
-        loop = self._event_loop()
-        with self._lock:
-            self._loop = None
-        try:
-            asyncio.run_coroutine_threadsafe(_close_all(channels), loop).result(timeout_s)
-        except TimeoutError:
-            _log.warning("the channels did not give back their connections within %g s", timeout_s)
-        loop.call_soon_threadsafe(loop.stop)
-
-    def _event_loop(self) -> asyncio.AbstractEventLoop:
-        with self._lock:
-            if self._loop is None:
-                self._loop = asyncio.new_event_loop()
-                threading.Thread(target=_run, args=(self._loop,), name="outbox-send-loop", daemon=True).start()
-            return self._loop
-
-    def _start_in_thread(self, job: Job) -> None:
-        """A wedged send keeps its thread for good; the next job then gets a new one."""
-        with self._lock:
-            spare = self._idle > 0
-            if spare:
-                self._idle -= 1
-        self._jobs.put(job)
-        if not spare:
-            threading.Thread(target=self._work, name="outbox-send", daemon=True).start()
-
-    def _work(self) -> None:
-        while True:
-            job = self._jobs.get()
-            if job is None:
-                return
-            outcome = _send(job)
-            with self._lock:
-                self._idle += 1
-            job.done(job, outcome)
+Train = list[Job]
+"""Jobs of one ordering key, sent one after another."""
 
 
-def _run(loop: asyncio.AbstractEventLoop) -> None:
-    try:
-        loop.run_forever()
-    finally:
-        loop.close()
+def attempt_of(message: Message, channel: Channel, *, waited_ms: int = 0) -> Attempt:
+    """What the adapter is told about the attempt for which ``message`` was taken, begun so long after the take."""
+    return Attempt(
+        number=message.attempt_count,
+        lease=message.lease,
+        idempotency_key=message.key,
+        is_recovery=message.attempt_count > 1 or message.outcome_unknown,
+        deadline_ms=(message.last_attempt_at or 0) + waited_ms + round(channel.timeout * 1000),
+        timeout_s=channel.timeout,
+    )
 
 
-async def _close_all(channels: Sequence[Channel]) -> None:
-    under_way = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in under_way:
-        task.cancel()
-    await asyncio.gather(*under_way, *map(_close, channels), return_exceptions=True)
-
-
-async def _close(channel: Channel) -> None:
-    try:
-        await channel.aclose()
-    except Exception:
-        _log.exception("channel %s did not give back its connections", channel.name)
-
-
-def _spawn(jobs: Sequence[Job]) -> None:
-    loop = asyncio.get_running_loop()
-    for job in jobs:
-        job.task = loop.create_task(_send_async(job))
-
-
-def _send(job: Job) -> Outcome | None:
+def send(job: Job) -> Outcome | None:
+    """Make the attempt in this thread; its outcome, or ``NOT_BEGUN``."""
     if not job.begin():
         return NOT_BEGUN
     with job.tracing.sending(job):
-        job.outcome = _try(job)
-    return job.outcome
+        return job.end(_try(job))
 
 
-async def _send_async(job: Job) -> None:
+async def send_async(job: Job) -> Outcome | None:
+    """Make the attempt on this event loop; its outcome, or ``NOT_BEGUN``."""
     if not job.begin():
-        return job.done(job, NOT_BEGUN)
+        return NOT_BEGUN
     with job.tracing.sending(job):
-        job.outcome = await _try_within_timeout(job)
-    return job.done(job, job.outcome)
+        return job.end(await _try_within_timeout(job))
 
 
 def _try(job: Job) -> Outcome:
@@ -255,11 +194,13 @@ def _reconciled(job: Job, found: Receipt | bool | None) -> Outcome | None:
 
 
 def _accepted(answer: Any) -> Outcome:
+    if answer is None or isinstance(answer, Receipt):
+        return Delivered(answer or _NO_RECEIPT)
     if inspect.isawaitable(answer) or inspect.isgenerator(answer) or inspect.isasyncgen(answer):
         if inspect.iscoroutine(answer):
             answer.close()  # or Python warns that it was never awaited
         raise NotReady(f"the adapter returned a {type(answer).__name__} that was never run: declare it with `async def`")
-    return Delivered(answer if isinstance(answer, Receipt) else Receipt())
+    return Delivered(_NO_RECEIPT)
 
 
 def _failed(job: Job, error: BaseException) -> Outcome:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 from sqlalchemy import Connection, event
 from sqlalchemy.exc import InvalidRequestError
@@ -71,19 +71,25 @@ def after_commit(handle: Any, wake_up: WakeUp) -> None:
     if (joined := dbapi.join(handle)) is not None:
         joined.after_commit(partial(wake_up.call, wake_up.channel, True))
         return
-    if handle not in _waiting:
-        _waiting[handle] = set()
-        if isinstance(handle, Session):
-            event.listen(handle, "after_commit", _session_committed)
-            event.listen(handle, "after_transaction_end", _session_ended)
-        else:
-            event.listen(handle, "commit", _call)
-            event.listen(handle, "rollback", _forget)
-    _waiting[handle].add(wake_up)
+    if isinstance(handle, Session):
+        _listen(Session, after_commit=_session_committed, after_transaction_end=_session_ended)
+    else:
+        _listen(handle.engine, commit=_call, rollback=_forget)
+    _waiting.setdefault(handle, set()).add(wake_up)
 
 
 _waiting: WeakKeyDictionary[Any, set[WakeUp]] = WeakKeyDictionary()
-"""What each session or connection does after its commit. Its listeners stay: removing them while they run is not safe."""
+"""What each session or connection does after its commit."""
+
+_listening: WeakSet[Any] = WeakSet()
+"""The engines, and the class of sessions, whose events are heard. Once for all: it takes as long as the message's insert."""
+
+
+def _listen(source: Any, **listeners: Callable[..., None]) -> None:
+    if source not in _listening:
+        for name, listener in listeners.items():
+            event.listen(source, name, listener)
+        _listening.add(source)
 
 
 def _session_committed(session: Session) -> None:
@@ -97,9 +103,10 @@ def _session_ended(session: Session, transaction: SessionTransaction) -> None:
 
 
 def _call(handle: Session | Connection) -> None:
-    wake_ups, _waiting[handle] = _waiting[handle], set()
-    if wake_ups:
-        checkpoints.reach("enqueue", "nudge")
+    wake_ups = _waiting.pop(handle, None)
+    if not wake_ups:
+        return
+    checkpoints.reach("enqueue", "nudge")
     for wake_up in wake_ups:
         try:
             wake_up.call(wake_up.channel, isinstance(handle, Session))
@@ -108,7 +115,7 @@ def _call(handle: Session | Connection) -> None:
 
 
 def _forget(handle: Session | Connection) -> None:
-    _waiting[handle] = set()
+    _waiting.pop(handle, None)
 
 
 def _unwrapped(handle: Any) -> Any:

@@ -21,18 +21,20 @@ def check_text(name: str, value: object) -> None:
         return
     if not isinstance(value, str):
         raise InvalidMessage(f"{name} must be text, not {type(value).__name__}")
-    if "\0" in value or not _is_unicode(value):
+    size = _bytes_of(value)
+    if size is None:
         raise InvalidMessage(f"{name} holds a character that no database can store")
-    size = len(value.encode())
     if size > LONGEST_TEXTS[name]:
         raise InvalidMessage(f"{name} takes {size} bytes; the limit is {LONGEST_TEXTS[name]}")
     if not value and name in _MAY_NOT_BE_EMPTY:
         raise InvalidMessage(f"{name} is empty" + ("; leave it out instead" if name in _MAY_BE_ABSENT else ""))
 
 
-def _is_unicode(value: str) -> bool:
+def _bytes_of(value: str) -> int | None:
+    """How many it takes as UTF-8; ``None`` where it cannot be stored."""
+    if "\0" in value:
+        return None
     try:
-        value.encode("utf-8")
+        return len(value) if value.isascii() else len(value.encode())
     except UnicodeEncodeError:
-        return False
-    return True
+        return None

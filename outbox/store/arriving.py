@@ -24,7 +24,7 @@ from outbox.message import Message
 from outbox.store.leaping import leap
 from outbox.store.records import Lane, Pending, Stamp
 from outbox.store.schema import claimable, literal
-from outbox.store.sql import Sql, Transaction, to_message
+from outbox.store.sql import Sql, Transaction, columns_of_message, to_message
 
 
 def pending(tx: Transaction, channels: Sequence[str]) -> Pending:
@@ -78,7 +78,7 @@ def _unstamped(sql: Sql) -> Select[Any]:
     """Oldest first, and waiting for a stamp under way: a row must not get its ordering key after a later one of that key."""
     m = sql.tables.messages
     return (
-        select(m)
+        select(*columns_of_message(m))
         .where(
             m.c.status == literal(Status.QUEUED),
             m.c.stamped == literal(0),

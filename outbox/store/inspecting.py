@@ -10,7 +10,7 @@ from outbox.lifecycle import ACTIVE, DUE, EXPIRABLE, TERMINAL, Status
 from outbox.message import AttemptRecord, DispatchKind, Message
 from outbox.store.records import ChannelStats, GateKind, GateOperation, MessageFilter, OperationRecord, Violation
 from outbox.store.schema import literal, status_in
-from outbox.store.sql import Sql, Transaction, to_message
+from outbox.store.sql import Sql, Transaction, columns_of_message, to_message
 
 
 def find(tx: Transaction, message_id: str) -> Message | None:
@@ -22,7 +22,7 @@ def find(tx: Transaction, message_id: str) -> Message | None:
 def list_messages(tx: Transaction, wanted: MessageFilter, limit: int) -> list[Message]:
     """Messages that match, newest first."""
     m = tx.sql.tables.messages
-    statement = select(m).where(*matching(tx.sql, wanted)).order_by(m.c.seq.desc()).limit(limit)
+    statement = select(*columns_of_message(m)).where(*matching(tx.sql, wanted)).order_by(m.c.seq.desc()).limit(limit)
     return [to_message(row) for row in tx.execute(statement)]
 
 
@@ -100,7 +100,7 @@ def matching(sql: Sql, wanted: MessageFilter) -> Sequence[ColumnElement[bool]]:
 
 @lru_cache(maxsize=64)
 def _find(sql: Sql) -> Select[Any]:
-    return select(sql.tables.messages).where(sql.tables.messages.c.id == bindparam("id"))
+    return select(*columns_of_message(sql.tables.messages)).where(sql.tables.messages.c.id == bindparam("id"))
 
 
 @lru_cache(maxsize=64)

@@ -29,7 +29,7 @@ FROZEN_TRANSACTION_MS = 30_000
 """A process frozen inside a transaction gives up its locks after this long."""
 
 # As a scalar subquery the volatile clock is read once a statement, and its value can bound an index scan.
-_NOW = select(cast(func.extract("epoch", func.clock_timestamp()) * 1000, BigInteger)).scalar_subquery()
+_NOW = select(cast(func.extract("epoch", func.clock_timestamp()) * literal_column("1000"), BigInteger)).scalar_subquery()
 
 _KEYS = (
     func.unnest(bindparam("keys", type_=ARRAY(Text))).table_valued(column("key", Text), name="ordering_keys").render_derived()

@@ -3,7 +3,7 @@
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from sqlalchemy import (
@@ -103,37 +103,18 @@ def clamp(value: ColumnElement[Any], low: Any, high: Any) -> ColumnElement[Any]:
     return case((value < low, low), (value > high, high), else_=value)
 
 
+def columns_of_message(messages: FromClause) -> list[ColumnElement[Any]]:
+    """What :func:`to_message` reads."""
+    return [messages.c[column] for column in _COLUMNS]
+
+
 def to_message(row: Row[Any]) -> Message:
-    """A row of the messages table as a :class:`~outbox.message.Message`."""
-    c = row._mapping
-    return Message(
-        seq=c["seq"],
-        id=c["id"],
-        channel=c["channel"],
-        target=c["target"],
-        account_id=c["account_id"],
-        turn_id=c["turn_id"],
-        dispatch_kind=c["dispatch_kind"],
-        payload_json=c["payload"],
-        headers_json=c["headers"],
-        ordering_key=c["ordering_key"],
-        priority=c["priority"],
-        idempotency_key=c["idempotency_key"],
-        queued_at=c["queued_at"],
-        status=Status(c["status"]),
-        attempt_count=c["attempt_count"],
-        max_attempts=c["max_attempts"],
-        next_attempt_at=c["next_attempt_at"],
-        expires_at=c["expires_at"],
-        last_attempt_at=c["last_attempt_at"],
-        last_error=c["last_error"],
-        error_class=c["error_class"],
-        terminal_reason=c["terminal_reason"],
-        delivered_at=c["delivered_at"],
-        completed_at=c["completed_at"],
-        receipt_json=c["receipt"],
-        lease=c["lease"],
-        lease_until=c["lease_until"],
-        lease_owner=c["lease_owner"],
-        outcome_unknown=bool(c["outcome_unknown"]),
-    )
+    """A row of :func:`columns_of_message` as a :class:`~outbox.message.Message`."""
+    values = dict(zip(_FIELDS, row, strict=True))
+    values["status"] = Status(values["status"])
+    values["outcome_unknown"] = bool(values["outcome_unknown"])
+    return Message(**values)
+
+
+_FIELDS = [field.name for field in fields(Message)]
+_COLUMNS = [name.removesuffix("_json") for name in _FIELDS]

@@ -32,7 +32,7 @@ from outbox.store.leaping import leap
 from outbox.store.records import Completed, Settlement
 from outbox.store.schema import literal, status_in
 from outbox.store.settling import settle
-from outbox.store.sql import Sql, Transaction, to_message
+from outbox.store.sql import Sql, Transaction, columns_of_message, to_message
 
 
 def expire(tx: Transaction, limit: int) -> int:
@@ -116,7 +116,7 @@ def _expire(sql: Sql) -> Update:
 def _overdue(sql: Sql) -> Select[Any]:
     m = sql.tables.messages
     return (
-        select(m)
+        select(*columns_of_message(m))
         .where(m.c.status == literal(Status.SENDING), m.c.lease_until < sql.now)
         .order_by(m.c.lease_until, m.c.seq)
         .limit(bindparam("limit"))
@@ -128,7 +128,7 @@ def _overdue(sql: Sql) -> Select[Any]:
 def _owned(sql: Sql) -> Select[Any]:
     m = sql.tables.messages
     return (
-        select(m)
+        select(*columns_of_message(m))
         .where(m.c.status == literal(Status.SENDING), m.c.lease_owner == bindparam("owner"))
         .order_by(m.c.lease_until, m.c.seq)
         .limit(bindparam("limit"))

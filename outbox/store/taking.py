@@ -7,7 +7,7 @@ published again, or a stale message becomes a no-op before any I/O.
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import Any
 
 from sqlalchemy import (
@@ -35,7 +35,7 @@ from outbox.store.conditions import not_waiting_untried, unexpired
 from outbox.store.records import Settlement, Taker
 from outbox.store.schema import literal, status_in
 from outbox.store.settling import settle
-from outbox.store.sql import Sql, Transaction, to_message
+from outbox.store.sql import Sql, Transaction, columns_of_message, to_message
 
 
 def take(tx: Transaction, claims: Sequence[Claim], taker: Taker) -> list[Message]:
@@ -52,7 +52,7 @@ def take(tx: Transaction, claims: Sequence[Claim], taker: Taker) -> list[Message
     terms = {"of_channel": taker.channel, "owner": taker.owner, "run_lease_ms": taker.run_lease_ms}
     before = _before(claims)
     rows = tx.execute_on(_take(tx.sql), _with_their_keys(tx, claims, before), **terms).all()
-    messages = _in_turn_alone(tx, sorted((to_message(row) for row in rows), key=lambda message: message.seq), before)
+    messages = _in_turn_alone(tx, sorted(map(to_message, rows), key=attrgetter("seq")), before)
     taken = {row.id for row in rows}
     refused = [claim for claim in claims if claim.id not in taken]
     if refused:
@@ -199,7 +199,7 @@ def _take(sql: Sql) -> Update:
             lease_owner=bindparam("owner"),
             blocked=literal(0),
         )
-        .returning(*m.c)
+        .returning(*columns_of_message(m))
     )
 
 

@@ -15,7 +15,7 @@ from outbox.lifecycle import TERMINAL, Status
 from outbox.message import Claim, Message
 from outbox.store.records import Settled, Settlement, Taker
 from outbox.store.schema import status_in
-from outbox.store.sql import Transaction, to_message
+from outbox.store.sql import Transaction, columns_of_message, to_message
 from outbox.store.sqlstore import SQLStore
 
 
@@ -25,8 +25,8 @@ class NaiveStore(SQLStore):
     def take(self, claims: Sequence[Claim], taker: Taker) -> list[Message]:
         def take(tx: Transaction) -> list[Message]:
             m = tx.sql.tables.messages
-            unsent = select(m).where(m.c.id.in_([claim.id for claim in claims]), ~status_in(m, TERMINAL)).order_by(m.c.seq)
-            return [to_message(row) for row in tx.connection.execute(unsent)]
+            unsent = select(*columns_of_message(m)).where(m.c.id.in_([claim.id for claim in claims]), ~status_in(m, TERMINAL))
+            return [to_message(row) for row in tx.connection.execute(unsent.order_by(m.c.seq))]
 
         return self._write(take)
 

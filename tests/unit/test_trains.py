@@ -3,62 +3,93 @@
 from typing import Any
 
 from outbox.channels.base import FunctionChannel
-from outbox.judging import attempt_of
-from outbox.message import Claim
-from outbox.sending import Job
-from outbox.trains import Trains
+from outbox.crew import send_in_order
+from outbox.errors import RetryLater
+from outbox.message import INHERITS_REPLY_TO, Attempt, Claim, Message
+from outbox.outcome import Delivered, Outcome, Retry
+from outbox.sending import Job, Train
+from outbox.trains import couple
 from tests import factories
 
-CHANNEL = FunctionChannel("chat", lambda _message, _attempt: None)
+FAILS = "fails"
 
 
-def job(name: str, **fields: Any) -> Job:
+def send(message: Message, _attempt: Attempt) -> None:
+    if message.target == FAILS:
+        raise RetryLater("not now")
+
+
+CHANNEL = FunctionChannel("chat", send)
+
+
+class Sent(dict[str, Outcome | None]):
+    """What was heard, by id, in order."""
+
+    def hear(self, job: Job, outcome: Outcome | None) -> None:
+        self[job.message.id] = outcome
+
+
+def job(name: str, sent: Sent | None = None, **fields: Any) -> Job:
     message = factories.message(id=name, channel="chat", **fields)
-    return Job(CHANNEL, message, attempt_of(message, CHANNEL), begin_by=0.0, done=lambda _job, _outcome: None)
+    return Job(CHANNEL, message, begin_by=float("inf"), done=(Sent() if sent is None else sent).hear)
 
 
-def coupled(*names: str) -> tuple[Trains, dict[str, Job], list[str]]:
+def coupled(*jobs: Job) -> list[Train]:
     """``a1`` is the first of key ``a``; a name of one letter has no key."""
-    trains, jobs = Trains(), {name: job(name) for name in names}
-    window = [Claim(name, 0, ordering_key=name[0] if len(name) > 1 else None) for name in names]
-    first = trains.couple(window, list(jobs.values()))
-    return trains, jobs, [each.message.id for each in first]
+    names = [each.message.id for each in jobs]
+    return couple([Claim(name, 0, ordering_key=name[0] if len(name) > 1 else None) for name in names], jobs)
 
 
-def test_the_first_of_each_key_and_all_without_one_begin() -> None:
-    trains, jobs, first = coupled("a1", "x", "b1", "a2", "y")
-    assert first == ["a1", "x", "b1", "y"]
-    assert [name for name, each in jobs.items() if trains.is_waiting(each)] == ["a2"]
+def names(trains: list[Train]) -> list[list[str]]:
+    return [[each.message.id for each in train] for train in trains]
 
 
-def test_the_next_begins_when_the_one_before_was_delivered() -> None:
-    trains, jobs, _ = coupled("a1", "a2", "a3")
-    assert trains.delivered(jobs["a1"]) is jobs["a2"]
-    assert trains.delivered(jobs["a2"]) is jobs["a3"]
-    assert trains.delivered(jobs["a3"]) is None
+def test_those_of_one_key_are_one_train_and_all_without_one_are_alone() -> None:
+    assert names(coupled(*map(job, ["a1", "x", "b1", "a2", "y"]))) == [["a1", "a2"], ["x"], ["b1"], ["y"]]
 
 
-def test_those_behind_one_that_was_not_delivered_leave_in_order_and_never_begin() -> None:
-    trains, jobs, _ = coupled("a1", "a2", "a3", "b1")
-    assert trains.not_delivered(jobs["a1"]) == [jobs["a2"], jobs["a3"]]
-    assert trains.delivered(jobs["a1"]) is None
-    assert trains.not_delivered(jobs["a2"]) == []
-    assert trains.not_delivered(jobs["b1"]) == []
+def test_a_job_knows_who_must_be_delivered_before_it_and_who_waits_for_it() -> None:
+    first, second, third = jobs = [job("a1"), job("a2"), job("a3")]
+    coupled(*jobs)
+    assert [each.before for each in jobs] == [None, first, second]
+    assert [each.behind for each in jobs] == [[second, third], [third], []]
 
 
-def test_one_that_is_taken_out_of_the_middle_takes_those_behind_it_along() -> None:
-    trains, jobs, _ = coupled("a1", "a2", "a3", "a4")
-    assert trains.not_delivered(jobs["a3"]) == [jobs["a4"]]
-    assert trains.delivered(jobs["a1"]) is jobs["a2"]
-    assert trains.delivered(jobs["a2"]) is None
+def test_they_are_sent_in_order() -> None:
+    sent = Sent()
+    (train,) = coupled(job("a1", sent), job("a2", sent), job("a3", sent))
+    send_in_order(train)
+    assert list(sent.items()) == [("a1", Delivered()), ("a2", Delivered()), ("a3", Delivered())]
+
+
+def test_none_is_sent_behind_one_that_was_not_delivered() -> None:
+    sent = Sent()
+    (train,) = coupled(job("a1", sent), job("a2", sent, target=FAILS), job("a3", sent))
+    send_in_order(train)
+    assert list(sent.items()) == [("a1", Delivered()), ("a2", Retry("not now"))]
+
+
+def test_none_is_sent_behind_one_that_was_given_up() -> None:
+    sent = Sent()
+    jobs = [job("a1", sent), job("a2", sent), job("a3", sent)]
+    (train,) = coupled(*jobs)
+    assert jobs[1].give_up()
+    send_in_order(train)
+    assert list(sent.items()) == [("a1", Delivered()), ("a2", None)]
 
 
 def test_a_claim_that_came_twice_is_one_job() -> None:
-    trains, only = Trains(), job("a1")
-    assert trains.couple([Claim("a1", 0, "a"), Claim("a1", 0, "a")], [only]) == [only]
-    assert trains.delivered(only) is None
+    only = job("a1")
+    assert couple([Claim("a1", 0, "a"), Claim("a1", 0, "a")], [only]) == [[only]]
 
 
 def test_a_claim_that_was_not_admitted_has_no_place() -> None:
-    trains, second = Trains(), job("a2")
-    assert trains.couple([Claim("a1", 0, "a"), Claim("a2", 0, "a")], [second]) == [second]
+    second = job("a2")
+    assert couple([Claim("a1", 0, "a"), Claim("a2", 0, "a")], [second]) == [[second]]
+
+
+def test_t38_the_reply_to_of_a_reply_is_used_by_the_first_of_its_parts_alone() -> None:
+    inherited = {"headers_json": f'{{"{INHERITS_REPLY_TO}":true}}', "payload_json": '{"text":"…","reply_to":"4711"}'}
+    jobs = [job(name, turn_id=turn, **inherited) for name, turn in (("a1", "one"), ("a2", "one"), ("a3", "two"))]
+    coupled(*jobs, plain := job("a4", payload_json='{"text":"…","reply_to":"4712"}'))
+    assert [each.message.payload.get("reply_to") for each in (*jobs, plain)] == ["4711", None, "4711", "4712"]

@@ -1,12 +1,15 @@
 """For tests of applications that enqueue: inside of ``TestCase``, where nothing is ever committed."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from outbox.channels.base import Channel
+from outbox.crew import Run, send_in_order
 from outbox.integrations.django import borrowing, process
 from outbox.message import Message
-from outbox.sending import Job, Senders
+from outbox.senders import Senders
+from outbox.sending import Train
 from outbox.store.records import MessageFilter
 from outbox.store.sqlstore import SQLStore
 
@@ -66,10 +69,12 @@ class OutboxTestCaseMixin:
 class _SendersHere(Senders):
     """Plain sends one after another, in the thread that asks for them."""
 
-    def _start_in_thread(self, job: Job) -> None:
-        self._jobs.put(job)
-        self._jobs.put(None)
-        self._work()
+    def start(self, channel: Channel, trains: Sequence[Train]) -> Run:
+        if channel.is_async:
+            return super().start(channel, trains)
+        for train in trains:
+            send_in_order(train)
+        return Run(())
 
 
 def _is(message: Message, wanted: dict[str, Any]) -> bool:

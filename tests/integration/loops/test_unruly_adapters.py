@@ -224,7 +224,7 @@ def test_t5_the_late_failure_of_a_wedged_send_changes_nothing(outbox: Outbox) ->
     deliver(outbox)
     before = vars(Row(outbox, message_id))
     wedged.let_go.set()
-    await_condition(lambda: outbox.delivery.senders._idle == 1, "the late failure")  # its thread is free again
+    await_condition(lambda: outbox.delivery.senders._crew._idle == 1, "the late failure")  # its thread is free again
     assert vars(Row(outbox, message_id)) == before
 
 

@@ -1,0 +1,105 @@
+"""The sends of one process: ``async`` adapters on one event loop, plain ones on threads.
+
+The delivery loop stays free meanwhile, so that it settles, extends leases and notices a send that never returns.
+"""
+
+import asyncio
+import logging
+import threading
+from collections.abc import Sequence
+
+from outbox.channels.base import Channel
+from outbox.crew import Crew, Run
+from outbox.outcome import Delivered
+from outbox.sending import GRACE_S, Train, send_async
+
+_log = logging.getLogger("outbox")
+
+
+class Senders:
+    """The process's event loop and threads for sending, started when first needed."""
+
+    def __init__(self) -> None:
+        self._crew = Crew()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._lock = threading.Lock()
+
+    def start(self, channel: Channel, trains: Sequence[Train]) -> Run:
+        """Begin to send; returns at once. Trains that wait for a thread, if any, are in what it returns."""
+        if not channel.is_async:
+            return self._crew.begin(channel.name, trains)
+        self._event_loop().call_soon_threadsafe(_spawn, trains)
+        return Run(())
+
+    def help(self, run: Run) -> None:
+        """Let the trains of a run that has stalled wait no longer."""
+        self._crew.help(run)
+
+    def leave_blocked_loop(self) -> None:
+        """Let later sends have a new event loop if a send that never yields holds the present one."""
+        loop, answered = self._loop, threading.Event()
+        if loop is None:
+            return
+        loop.call_soon_threadsafe(answered.set)
+        if not answered.wait(GRACE_S):
+            with self._lock:
+                self._loop = None if self._loop is loop else self._loop
+
+    def close(self, channels: Sequence[Channel], timeout_s: float = 5.0) -> None:
+        """Let the channels give back their connections, and end the event loop and the threads that send nothing."""
+        self._crew.disband()
+        if self._loop is None and not channels:
+            return
+        loop = self._event_loop()
+        with self._lock:
+            self._loop = None
+        try:
+            asyncio.run_coroutine_threadsafe(_close_all(channels), loop).result(timeout_s)
+        except TimeoutError:
+            _log.warning("the channels did not give back their connections within %g s", timeout_s)
+        loop.call_soon_threadsafe(loop.stop)
+
+    def _event_loop(self) -> asyncio.AbstractEventLoop:
+        with self._lock:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                threading.Thread(target=_run, args=(self._loop,), name="outbox-send-loop", daemon=True).start()
+            return self._loop
+
+
+def _run(loop: asyncio.AbstractEventLoop) -> None:
+    try:
+        loop.run_forever()
+    finally:
+        loop.close()
+
+
+async def _close_all(channels: Sequence[Channel]) -> None:
+    under_way = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in under_way:
+        task.cancel()
+    await asyncio.gather(*under_way, *map(_close, channels), return_exceptions=True)
+
+
+async def _close(channel: Channel) -> None:
+    try:
+        await channel.aclose()
+    except Exception:
+        _log.exception("channel %s did not give back its connections", channel.name)
+
+
+def _spawn(trains: Sequence[Train]) -> None:
+    loop = asyncio.get_running_loop()
+    for train in trains:
+        task = loop.create_task(_send_in_order(train))
+        for job in train:
+            job.task = task
+
+
+async def _send_in_order(train: Train) -> None:
+    """Up to the first that is not delivered; those behind it are left to whoever hears of it."""
+    for job in train:
+        outcome = await send_async(job)
+        job.done(job, outcome)
+        if not isinstance(outcome, Delivered):
+            break
