@@ -1,5 +1,6 @@
 """`python -m benchmarks`: measures, prints the table and writes `benchmarks/results/latest.json`."""
 
+import logging
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +13,19 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from benchmarks import lab, report
 from benchmarks.lab import Lab
 from benchmarks.measuring import Figures
-from benchmarks.rows import end_to_end, enqueueing, inline, latency, peers, resources, scaling, webhooks
+from benchmarks.rows import (
+    claiming,
+    end_to_end,
+    enqueueing,
+    inline,
+    latency,
+    peers,
+    requests,
+    resources,
+    scaling,
+    ticking,
+    webhooks,
+)
 
 RESULTS = Path(__file__).parent / "results" / "latest.json"
 
@@ -21,9 +34,12 @@ BENCHMARKS: dict[str, Callable[[Lab], Iterator[Figures]]] = {
     "batch1": end_to_end.one_message_a_task,
     "E": enqueueing.in_a_request,
     "bulk": enqueueing.in_bulk,
+    "broker": requests.without_the_broker,
     "L": latency.commit_to_send,
+    "beat": ticking.by_beat_alone,
     "W": webhooks.against_the_bare_client,
     "B": inline.beside_a_million_rows,
+    "claim": claiming.beside_a_million_rows,
     "key": inline.one_key,
     "memory": resources.memory,
     "idle": resources.idle,
@@ -46,7 +62,8 @@ def main(names: Sequence[str], rounds: int | None, quick: bool, path: Path) -> N
     NAMES choose benchmarks; without any, all are run. Their servers are started on loopback ports and are gone afterwards.
     """
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))  # so that servers and workers end with it
-    console = Console() if Console().is_terminal else Console(width=140)
+    logging.getLogger("outbox").setLevel(logging.ERROR)  # a broker that is gone on purpose is no news
+    console = Console() if Console().is_terminal else Console(width=160)
     rounds = rounds or (2 if quick else 5)
     rows: list[Figures] = []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())

@@ -85,9 +85,7 @@ class Lab:
                 _await_end(process)
                 self.running.remove(process.pid)
 
-    def _start(
-        self, python: Path | str, command: Sequence[str], environment: Mapping[str, str]
-    ) -> "subprocess.Popen[bytes]":
+    def _start(self, python: Path | str, command: Sequence[str], environment: Mapping[str, str]) -> "subprocess.Popen[bytes]":
         log = self.directory / f"{next(self._numbers)}.log"
         self._logs.append(log)
         with log.open("wb") as output:

@@ -7,7 +7,7 @@ from statistics import median, quantiles
 
 @dataclass(frozen=True)
 class Target:
-    """The ratio of ours to theirs that is wanted: at least, or at most, so much; or none is, as for a rival who promises less."""
+    """The ratio of ours to theirs that is wanted: at least, or at most, so much; none where a rival promises less."""
 
     at_least: float | None = None
     at_most: float | None = None

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from benchmarks.measuring import Figures, spread
-from benchmarks.surroundings import MACHINE, SETTINGS, VERSIONS
+from benchmarks.surroundings import MACHINE, PEER_SETTINGS, SETTINGS, VERSIONS
 
 MET = {True: "[green]yes[/green]", False: "[red]no[/red]", None: ""}
 
@@ -45,6 +45,7 @@ def _as_json(rows: Sequence[Figures], *, quick: bool, rounds: int) -> dict[str, 
         "machine": MACHINE,
         "versions": VERSIONS,
         "settings": SETTINGS,
+        "peers": PEER_SETTINGS,
         "rows": [_row(row) for row in rows],
     }
 

@@ -8,6 +8,8 @@ from pathlib import Path
 import psutil
 
 from benchmarks.applications.settings import CELERY
+from benchmarks.peers.catalogue import PEERS
+from benchmarks.peers.environments import version_of
 from benchmarks.rows.stacks import WORKER
 from tests.servers.postgresql import DURABLE
 
@@ -37,5 +39,16 @@ SETTINGS = {
     "sqlite": {"journal_mode": "WAL", "synchronous": "FULL"},
     "postgresql": DURABLE,
     "worker": {"command": " ".join(WORKER), **CELERY},
-    "broker": "one Redis-protocol server (Valkey) on loopback for all, nothing written to disk; a database of it for each stack",
+    "broker": "one Valkey on loopback for all, nothing written to disk; a database of it for each stack",
+}
+
+PEER_SETTINGS = {
+    peer.name: {
+        "version": version_of(peer.requirements or peer.name),
+        "acknowledges": peer.acknowledges,
+        "guarantee": peer.guarantee,
+        "settings": peer.settings,
+        "processes": {kind: len(commands) for kind, commands in peer.workers.items()},
+    }
+    for peer in PEERS
 }

@@ -183,11 +183,10 @@ def _measured(contender: Contender, count: int) -> float:
 def _figures(peer: Peer, contender: Contender, rates: dict[str, list[float]], count: int) -> Figures:
     version = version_of(peer.requirements or peer.name)
     what = f"{count:,} waiting messages on {contender.kind}, against {peer.name} {version}"
-    note = f"{peer.guarantee}. {peer.settings}."
     theirs = [] if contender.error else rates[contender.name]
     target = AHEAD if peer.acknowledges else Target()
     name = f"peer.{peer.name}.{contender.kind}"
-    return Figures(name, what, "/s", rates[f"ours.{contender.kind}"], theirs, target, note, error=contender.error)
+    return Figures(name, what, "/s", rates[f"ours.{contender.kind}"], theirs, target, peer.guarantee, error=contender.error)
 
 
 def _told(error: Exception) -> str:

@@ -29,6 +29,8 @@ ENQUEUEING_MANY_STATEMENTS = 1
 READ_A_CLAIMED_ROW = 4
 """Rows that PostgreSQL fetches from the messages table for each row that it claims, at most: to find it, to lock it, to
 check it again and to write it."""
+TO_SEE_THE_END = 2
+"""Rows on PostgreSQL, steps on SQLite, by which a claim notices that the next row is due later."""
 BROKER_MESSAGES_A_THOUSAND = {1: 1000, 100: 10}
 """By the rows a task."""
 
@@ -83,7 +85,7 @@ def test_a_claim_reads_what_it_claims_and_nothing_beside(outbox: Outbox) -> None
     alone = rows_read_by_a_claim(outbox)
     add_terminal_rows(outbox)
     enqueue_many(outbox, CLAIMED, delay=3600.0)
-    assert rows_read_by_a_claim(outbox) == alone
+    assert rows_read_by_a_claim(outbox) <= alone + TO_SEE_THE_END
     if outbox.store.engine.dialect.name == "postgresql":
         assert alone <= READ_A_CLAIMED_ROW * CLAIMED
 
@@ -91,6 +93,8 @@ def test_a_claim_reads_what_it_claims_and_nothing_beside(outbox: Outbox) -> None
 def rows_read_by_a_claim(outbox: Outbox) -> int:
     """What a claim of all due rows fetches on PostgreSQL; on SQLite, the steps of its machine. The claim is rolled back."""
     with outbox.store.transaction() as tx:
+        if tx.connection.dialect.name == "postgresql":
+            tx.connection.execute(text("set local enable_seqscan = off"))  # which pays for so few rows
         with READING[tx.connection.dialect.name](tx.connection) as read:
             claimed = claiming.claim(tx, Lane("chat", 0, 0), 2 * CLAIMED, Limits(max_in_flight=10**6)).claims
         assert len(claimed) == CLAIMED
@@ -100,7 +104,8 @@ def rows_read_by_a_claim(outbox: Outbox) -> int:
 
 @contextmanager
 def rows_fetched(connection: Connection) -> Iterator[list[int]]:
-    asked = text("select seq_tup_read + coalesce(idx_tup_fetch, 0) from pg_stat_xact_user_tables where relname = 'message_outbox'")
+    fetched = "select seq_tup_read + idx_tup_fetch from pg_stat_xact_user_tables where relname = 'message_outbox'"
+    asked = text(fetched)
     before = connection.execute(asked).scalar_one()
     read = [0]
     yield read
