@@ -15,6 +15,7 @@ from benchmarks.lab import Lab
 from benchmarks.measuring import Figures
 from benchmarks.rows import (
     claiming,
+    costs,
     end_to_end,
     enqueueing,
     inline,
@@ -45,6 +46,7 @@ BENCHMARKS: dict[str, Callable[[Lab], Iterator[Figures]]] = {
     "idle": resources.idle,
     "scale": scaling.worker_nodes,
     "contention": scaling.writers_during_delivery,
+    "cost": costs.of_a_message,
     "peers": peers.side_by_side,
 }
 

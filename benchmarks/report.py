@@ -46,11 +46,12 @@ def _as_json(rows: Sequence[Figures], *, quick: bool, rounds: int) -> dict[str, 
         "versions": VERSIONS,
         "settings": SETTINGS,
         "peers": PEER_SETTINGS,
-        "rows": [_row(row) for row in rows],
+        "rows": [as_row(row) for row in rows],
     }
 
 
-def _row(row: Figures) -> dict[str, Any]:
+def as_row(row: Figures) -> dict[str, Any]:
+    """One line of the table, as JSON."""
     return {
         "id": row.id,
         "what": row.what,
