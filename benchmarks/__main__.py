@@ -59,7 +59,7 @@ BENCHMARKS: dict[str, Callable[[Lab], Iterator[Figures]]] = {
     "--json", "path", type=click.Path(path_type=Path), default=RESULTS, show_default=True, help="Where the figures go."
 )
 def main(names: Sequence[str], rounds: int | None, quick: bool, path: Path) -> None:
-    """Measure celery-outbox beside bare Celery, bare clients and empty tables, in one run on this machine.
+    """Measure celery-outbox beside bare Celery, bare clients, empty tables and its rivals, in one run on this machine.
 
     NAMES choose benchmarks; without any, all are run. Their servers are started on loopback ports and are gone afterwards.
     """
@@ -76,10 +76,10 @@ def main(names: Sequence[str], rounds: int | None, quick: bool, path: Path) -> N
             measuring = progress.add_task(f"  {name}", total=None)
             with lab.opened(rounds=rounds, quick=quick, told=lambda task=measuring: progress.advance(task)) as here:  # type: ignore[misc]
                 rows += BENCHMARKS[name](here)
+            report.write_json(path, rows, quick=quick, rounds=rounds)  # at once: what comes next may fail
             progress.remove_task(measuring)
             progress.advance(done)
     report.print_table(console, rows)
-    report.write_json(path, rows, quick=quick, rounds=rounds)
     console.print(f"Written to {path}.")
 
 

@@ -34,10 +34,12 @@ def side_by_side(lab: Lab) -> Iterator[Figures]:
     """peer.NAME.DB: until the counter is right and every row is settled, in the peer's own sense."""
     count = lab.sized(3_000, 400)
     with ExitStack() as closing:
-        contenders = [closing.enter_context(_ours(lab, kind)) for kind in DATABASES]
-        contenders += [closing.enter_context(_theirs(lab, peer, kind)) for peer in PEERS for kind in peer.workers]
-        _measure_each(lab, contenders, WARM_UP, rounds=1)
-        rates = _measure_each(lab, contenders, count, rounds=lab.rounds)
+        stacks = [_ours(lab, kind) for kind in DATABASES] + [
+            _theirs(lab, peer, kind) for peer in PEERS for kind in peer.workers
+        ]
+        contenders = [_warmed_up(closing.enter_context(stack)) for stack in stacks]
+        measured = {each.name: lambda each=each: _measured(each, count) for each in contenders}  # type: ignore[misc]
+        rates = in_turns(lab.rounds, measured, lab.told)
     for contender in contenders:
         if contender.peer is not None:
             yield _figures(contender.peer, contender, rates, count)
@@ -160,14 +162,14 @@ class Running:
                 yield lambda query: connection.execute(query.encode()).fetchone()
 
 
-def _measure_each(lab: Lab, contenders: Sequence[Contender], count: int, *, rounds: int) -> dict[str, list[float]]:
-    """Rates of each round. Who fails is told of and is not measured any more."""
-    for contender in contenders:
-        contender.signal(signal.SIGSTOP)
-    return in_turns(rounds, {each.name: lambda each=each: _measured(each, count) for each in contenders}, lab.told)  # type: ignore[misc]
+def _warmed_up(contender: Contender) -> Contender:
+    """Started, and standing still again."""
+    _measured(contender, WARM_UP)
+    return contender
 
 
 def _measured(contender: Contender, count: int) -> float:
+    """Messages a second. Who fails is told of, and is not measured any more."""
     if contender.error:
         return 0.0
     try:

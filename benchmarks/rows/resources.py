@@ -44,7 +44,7 @@ def idle(lab: Lab) -> Iterator[Figures]:
     """idle: processor time of beat and worker with nothing due, above a bare Celery whose beat ticks alike."""
     watched_s = lab.sized(20, 8)
     shares: dict[str, list[float]] = {"ours": [], "theirs": []}
-    for _ in range(min(lab.rounds, 3)):
+    for _ in range(lab.sized(min(lab.rounds, 3), 1)):
         for name, running in (("ours", running_ours(lab, "sqlite")), ("theirs", running_idle_celery(lab))):
             with running:
                 time.sleep(3.0)  # starting is over
