@@ -56,8 +56,9 @@ def _rates(rows: Sequence[Row], kind: str) -> list[tuple[str, float, bool]]:
 def _bars(title: str, rates: Sequence[tuple[str, float, bool]]) -> str:
     ours = {_labelled(who, rate) for who, rate, is_us in rates if is_us}
     chart = leather.Chart(title)
-    lowest_first = [(rate, _labelled(who, rate)) for who, rate, _ in reversed(rates)]
-    chart.add_bars(lowest_first, fill_color=lambda bar: OURS if bar.y in ours else THEIRS)
+    chart.add_bars(
+        [(rate, _labelled(who, rate)) for who, rate, _ in rates], fill_color=lambda bar: OURS if bar.y in ours else THEIRS
+    )
     drawing = chart.to_svg(width=WIDTH, height=AROUND_BARS + A_BAR * len(rates))
     return str(drawing).replace("Monaco", FONT) + "\n"
 

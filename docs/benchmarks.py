@@ -37,14 +37,15 @@ PLANNED = (100, 1_000, 5_000, 20_000, 100_000)
 
 def page(text: str, results: Results) -> str:
     """``text`` with everything between its marks written anew."""
+    pictures = benchmark_charts.drawn(results)
     sections = {
         "run": _run(results),
         "targets": _targets(rows_of(results, peers=False)),
-        "peers": _peers(rows_of(results, peers=True), results["peers"]),
+        "peers": _shown(pictures, "peers") + _peers(rows_of(results, peers=True), results["peers"]),
         "fairness": _fairness(results["peers"]),
         "limits": _limits(),
         "sizing": _sizing(results),
-        "scaling": _scaling(results),
+        "scaling": _shown(pictures, "scale") + _scaling(results),
     }
     for name, section in sections.items():
         begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
@@ -53,9 +54,13 @@ def page(text: str, results: Results) -> str:
     return text
 
 
+def _shown(pictures: Mapping[str, str], what: str) -> str:
+    return "".join(f"![Messages a second](images/{name})\n\n" for name in pictures if what in name)
+
+
 def _run(results: Results) -> str:
     machine, versions = results["machine"], results["versions"]
-    rounds = f"medians of {results['rounds']} rounds that take turns"
+    rounds = f"the medians of {results['rounds']} rounds that take turns"
     text = (
         f"Measured on {results['measured_at'][:10]}: {rounds}, on {machine['cpus']} cores of {machine['processor']},"
         f" {machine['memory_gb']:.0f} GB, {machine['system']} {machine['kernel']}, Python {machine['python']}, Celery"

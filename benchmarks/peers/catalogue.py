@@ -56,7 +56,7 @@ PEERS = (
         unsettled=_UNSETTLED_EVENTS,
         acknowledges=True,
         guarantee="at least once, acknowledged row by row under a fence, in a transaction that is open while the receiver runs",
-        settings="receivers run in the relay, the faster of its two sites; BATCH_SIZE=500; two relays on PostgreSQL,"
+        settings="receivers run in the relay, its default site; BATCH_SIZE=500, POLL_SECONDS=0.05; two relays on PostgreSQL,"
         " one on SQLite, where it allows no more",
     ),
     Peer(
@@ -66,7 +66,7 @@ PEERS = (
         unsettled=_UNSETTLED_EVENTS,
         acknowledges=True,
         guarantee="at least once, taken and acknowledged row by row under a fence, one broker message a row",
-        settings='receivers with site="task" run on Celery, as ours do; BATCH_SIZE=500; one relay',
+        settings='receivers with site="task" run on Celery, as ours do; one relay beside the worker, set alike',
         requirements="django-domain-events",
         environment={"BENCH_SITE": "task"},
     ),
@@ -77,7 +77,7 @@ PEERS = (
         unsettled="select 1 from celery_outbox limit 1",
         acknowledges=False,
         guarantee="ends where the broker has accepted the task: what happens to it then is recorded nowhere",
-        settings="--batch-size 500, --idle-time 0.05, one relay",
+        settings="--batch-size 500, --idle-time 0.05, no metrics; one relay beside the worker",
     ),
     Peer(
         name="procrastinate",
@@ -95,7 +95,7 @@ PEERS = (
         unsettled="select 1 from pgqueuer limit 1",
         acknowledges=True,
         guarantee="at least once, acknowledged in groups by id alone, without a fence",
-        settings="two workers of its own on asyncpg and uvloop, asynchronous entry points",
+        settings="two workers of its own on asyncpg and uvloop, asynchronous entry points, --batch-size 100",
     ),
     Peer(
         name="huey",
