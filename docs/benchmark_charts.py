@@ -4,9 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import leather
+from leather import theme
 
 OURS, THEIRS = "#00796b", "#b0bec5"
-FONT = "sans-serif"
+theme.title_font_family = theme.tick_font_family = "sans-serif"
+theme.label_color = "#555"
 WIDTH, A_BAR, AROUND_BARS = 760, 34, 120
 """Pixels."""
 
@@ -59,8 +61,7 @@ def _bars(title: str, rates: Sequence[tuple[str, float, bool]]) -> str:
     chart.add_bars(
         [(rate, _labelled(who, rate)) for who, rate, _ in rates], fill_color=lambda bar: OURS if bar.y in ours else THEIRS
     )
-    drawing = chart.to_svg(width=WIDTH, height=AROUND_BARS + A_BAR * len(rates))
-    return str(drawing).replace("Monaco", FONT) + "\n"
+    return str(chart.to_svg(width=WIDTH, height=AROUND_BARS + A_BAR * len(rates))) + "\n"
 
 
 def _labelled(who: str, rate: float) -> str:
