@@ -11,12 +11,15 @@ from sqlalchemy import Connection, text
 
 from outbox import NewMessage, Outbox
 from outbox.policy.destination import Limits
-from outbox.relay import Relay
 from outbox.store import claiming
 from outbox.store.records import Lane
 from tests.contract.statements import recorded
-from tests.integration.loops.scene import Capture, Chat, deliver, enqueue, enqueue_many, statuses
-from tests.integration.loops.test_costs import cost
+from tests.integration.loops.scene import Chat, deliver, enqueue, enqueue_many, statuses
+from tests.integration.loops.test_costs import (
+    _groups_close_by_size_alone,  # noqa: F401 - here too
+    cost,
+    relayed,
+)
 
 DELIVERING = {1: (2.0, 2.0), 100: (0.02, 0.02)}
 """By the rows a task: statements and commits a delivered message that its delivery task costs."""
@@ -36,12 +39,6 @@ BROKER_MESSAGES_A_THOUSAND = {1: 1000, 100: 10}
 
 CLAIMED = 100
 TERMINAL_ROWS = 2_000
-
-
-@pytest.fixture(autouse=True)
-def _groups_close_by_size_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a machine that stumbles, a group of outcomes would be written when it is old, in two parts."""
-    monkeypatch.setattr("outbox.delivery.GROUP_AGE_S", 3600.0)
 
 
 @pytest.mark.parametrize("size", [1, 100])
@@ -137,10 +134,3 @@ def add_terminal_rows(outbox: Outbox) -> None:
     with outbox.store.transaction() as tx:
         settled = "update message_outbox set status = 'delivered', completed_at = queued_at where next_attempt_at > queued_at"
         assert tx.connection.execute(text(settled)).rowcount == TERMINAL_ROWS
-
-
-def relayed(outbox: Outbox) -> Capture:
-    """What one relay pass would hand to the broker."""
-    capture = Capture()
-    Relay(outbox.store, outbox.channels, capture, outbox.telemetry).run_once(budget_s=60.0)
-    return capture
