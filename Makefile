@@ -80,7 +80,7 @@ soak: $(STAMP)  ## Everything dies at any moment while messages keep coming (MIN
 	OUTBOX_SOAK_MINUTES=$(MINUTES) $(PYTEST) tests/crash/test_soak.py $(ARGS)
 
 .PHONY: bench
-bench: $(STAMP)  ## Measure beside bare Celery, bare clients and empty tables (ARGS=--quick for a look)
+bench: $(STAMP)  ## Measure beside bare Celery, bare clients and rivals (ARGS=--quick for a look)
 	$(BIN)/python -m benchmarks $(ARGS)
 
 .PHONY: docs

@@ -1,5 +1,6 @@
 """`python -m benchmarks`: measures, prints the table and writes `benchmarks/results/latest.json`."""
 
+import logging
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +13,20 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from benchmarks import lab, report
 from benchmarks.lab import Lab
 from benchmarks.measuring import Figures
-from benchmarks.rows import end_to_end, enqueueing, inline, latency, resources, scaling, webhooks
+from benchmarks.rows import (
+    claiming,
+    costs,
+    end_to_end,
+    enqueueing,
+    inline,
+    latency,
+    peers,
+    requests,
+    resources,
+    scaling,
+    ticking,
+    webhooks,
+)
 
 RESULTS = Path(__file__).parent / "results" / "latest.json"
 
@@ -21,14 +35,19 @@ BENCHMARKS: dict[str, Callable[[Lab], Iterator[Figures]]] = {
     "batch1": end_to_end.one_message_a_task,
     "E": enqueueing.in_a_request,
     "bulk": enqueueing.in_bulk,
+    "broker": requests.without_the_broker,
     "L": latency.commit_to_send,
+    "beat": ticking.by_beat_alone,
     "W": webhooks.against_the_bare_client,
     "B": inline.beside_a_million_rows,
+    "claim": claiming.beside_a_million_rows,
     "key": inline.one_key,
     "memory": resources.memory,
     "idle": resources.idle,
     "scale": scaling.worker_nodes,
     "contention": scaling.writers_during_delivery,
+    "cost": costs.of_a_message,
+    "peers": peers.side_by_side,
 }
 
 
@@ -40,12 +59,13 @@ BENCHMARKS: dict[str, Callable[[Lab], Iterator[Figures]]] = {
     "--json", "path", type=click.Path(path_type=Path), default=RESULTS, show_default=True, help="Where the figures go."
 )
 def main(names: Sequence[str], rounds: int | None, quick: bool, path: Path) -> None:
-    """Measure celery-outbox beside bare Celery, bare clients and empty tables, in one run on this machine.
+    """Measure celery-outbox beside bare Celery, bare clients, empty tables and its rivals, in one run on this machine.
 
     NAMES choose benchmarks; without any, all are run. Their servers are started on loopback ports and are gone afterwards.
     """
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))  # so that servers and workers end with it
-    console = Console() if Console().is_terminal else Console(width=140)
+    logging.getLogger("outbox").setLevel(logging.ERROR)  # a broker that is gone on purpose is no news
+    console = Console() if Console().is_terminal else Console(width=160)
     rounds = rounds or (2 if quick else 5)
     rows: list[Figures] = []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -56,10 +76,10 @@ def main(names: Sequence[str], rounds: int | None, quick: bool, path: Path) -> N
             measuring = progress.add_task(f"  {name}", total=None)
             with lab.opened(rounds=rounds, quick=quick, told=lambda task=measuring: progress.advance(task)) as here:  # type: ignore[misc]
                 rows += BENCHMARKS[name](here)
+            report.write_json(path, rows, quick=quick, rounds=rounds)  # at once: what comes next may fail
             progress.remove_task(measuring)
             progress.advance(done)
     report.print_table(console, rows)
-    report.write_json(path, rows, quick=quick, rounds=rounds)
     console.print(f"Written to {path}.")
 
 

@@ -69,12 +69,15 @@ class Lab:
         return quick if self.quick else full
 
     @contextmanager
-    def processes(self, commands: Sequence[Sequence[str]], environment: Mapping[str, str]) -> Iterator[None]:
-        """Python processes (``-m`` and arguments) for the length of the block."""
-        started = [self._start(command, environment) for command in commands]
-        self.running += [process.pid for process in started]
+    def processes(
+        self, commands: Sequence[Sequence[str]], environment: Mapping[str, str], *, python: Path | str = sys.executable
+    ) -> Iterator[list[int]]:
+        """Python processes (``-m`` and arguments) for the length of the block; yields their ids."""
+        started = [self._start(python, command, environment) for command in commands]
+        pids = [process.pid for process in started]
+        self.running += pids
         try:
-            yield
+            yield pids
         finally:
             for process in started:
                 process.terminate()
@@ -82,23 +85,25 @@ class Lab:
                 _await_end(process)
                 self.running.remove(process.pid)
 
-    def _start(self, command: Sequence[str], environment: Mapping[str, str]) -> "subprocess.Popen[bytes]":
+    def _start(self, python: Path | str, command: Sequence[str], environment: Mapping[str, str]) -> "subprocess.Popen[bytes]":
         log = self.directory / f"{next(self._numbers)}.log"
         self._logs.append(log)
         with log.open("wb") as output:
             return subprocess.Popen(
-                [sys.executable, "-m", *command],
+                [str(python), "-m", *command],
                 cwd=PROJECT, env={**os.environ, **environment}, stdout=output, stderr=subprocess.STDOUT,
                 start_new_session=True,
             )  # fmt: skip
 
-    def wait(self, condition: Callable[[], object], what: str, *, every_s: float = 0.005) -> None:
-        """Poll until the condition holds. Raises :class:`Stuck` after five minutes."""
-        deadline = time.monotonic() + PATIENCE_S
+    def wait(
+        self, condition: Callable[[], object], what: str, *, every_s: float = 0.005, patience_s: float = PATIENCE_S
+    ) -> None:
+        """Poll until the condition holds. Raises :class:`Stuck` when patience is at its end."""
+        deadline = time.monotonic() + patience_s
         while not condition():
             if time.monotonic() > deadline:
                 logs = "\n".join(f"{log.name}: {log.read_text(errors='replace')[-2000:]}" for log in self._logs)
-                raise Stuck(f"waited {PATIENCE_S:g} s for {what}\n{logs}")
+                raise Stuck(f"waited {patience_s:g} s for {what}\n{logs}")
             time.sleep(every_s)
 
 

@@ -7,7 +7,7 @@ from statistics import median, quantiles
 
 @dataclass(frozen=True)
 class Target:
-    """The ratio of ours to theirs that is wanted: at least, or at most, so much."""
+    """The ratio of ours to theirs that is wanted: at least, or at most, so much; none where a rival promises less."""
 
     at_least: float | None = None
     at_most: float | None = None
@@ -15,8 +15,14 @@ class Target:
     def is_met_by(self, ratio: float) -> bool:
         return (self.at_least is None or ratio >= self.at_least) and (self.at_most is None or ratio <= self.at_most)
 
+    @property
+    def is_wanted(self) -> bool:
+        return self.at_least is not None or self.at_most is not None
+
     def __str__(self) -> str:
-        return f"≥ {self.at_least:g}×" if self.at_least is not None else f"≤ {self.at_most:g}×"
+        if self.at_least is not None:
+            return f"≥ {self.at_least:g}×"
+        return f"≤ {self.at_most:g}×" if self.at_most is not None else ""
 
 
 @dataclass(frozen=True)
@@ -31,15 +37,23 @@ class Figures:
     target: Target
     note: str = ""
     """What has to be known to read the figure."""
+    error: str = ""
+    """Why the other side has no figure."""
 
     @property
-    def ratio(self) -> float:
-        """Of the medians."""
-        return median(self.ours) / median(self.theirs)
+    def ratio(self) -> float | None:
+        """Of the medians; none without both."""
+        return median(self.ours) / median(self.theirs) if self.theirs else None
 
     @property
-    def is_met(self) -> bool:
-        return self.target.is_met_by(self.ratio)
+    def is_met(self) -> bool | None:
+        """None where nothing is wanted or nothing was measured."""
+        return self.target.is_met_by(self.ratio) if self.target.is_wanted and self.ratio is not None else None
+
+
+def spread(values: Sequence[float]) -> float | None:
+    """From the least to the greatest, as a share of the median; none of nothing."""
+    return (max(values) - min(values)) / median(values) if values and median(values) else None
 
 
 Round = Callable[[], float]

@@ -1,26 +1,20 @@
 """The table that people read, and the file that scripts read."""
 
 import json
-import os
-import platform
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from benchmarks.measuring import Figures
+from benchmarks.measuring import Figures, spread
+from benchmarks.surroundings import MACHINE, PEER_SETTINGS, SETTINGS, VERSIONS
 
-PACKAGES = ("celery", "kombu", "redis", "sqlalchemy", "psycopg", "aiohttp")
-SETTINGS = {
-    "sqlite": "journal_mode=WAL, synchronous=FULL",
-    "postgresql": "fsync=on, synchronous_commit=on",
-    "worker": "prefork, 2 processes, log level ERROR",
-}
+MET = {True: "[green]yes[/green]", False: "[red]no[/red]", None: ""}
 
 
 def print_table(console: Console, rows: Sequence[Figures]) -> None:
@@ -31,9 +25,8 @@ def print_table(console: Console, rows: Sequence[Figures]) -> None:
         table.add_column(heading, no_wrap=heading != "measured", justify="right" if is_number else "left")
     for row in rows:
         table.add_row(
-            row.id, f"{row.what}\n[dim]{row.note}[/dim]" if row.note else row.what,
-            _with_spread(row.ours, row.unit), _with_spread(row.theirs, row.unit),
-            f"{row.ratio:.2f}×", str(row.target), "[green]yes[/green]" if row.is_met else "[red]no[/red]",
+            row.id, _described(row), _with_spread(row.ours, row.unit), _with_spread(row.theirs, row.unit),
+            "" if row.ratio is None else f"{row.ratio:.2f}×", str(row.target), MET[row.is_met],
         )  # fmt: skip
     console.print(table)
 
@@ -41,7 +34,7 @@ def print_table(console: Console, rows: Sequence[Figures]) -> None:
 def write_json(path: Path, rows: Sequence[Figures], *, quick: bool, rounds: int) -> None:
     """Everything of the run, as JSON."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(_as_json(rows, quick=quick, rounds=rounds), indent=2) + "\n")
+    path.write_text(json.dumps(_as_json(rows, quick=quick, rounds=rounds), indent=2, ensure_ascii=False) + "\n")
 
 
 def _as_json(rows: Sequence[Figures], *, quick: bool, rounds: int) -> dict[str, Any]:
@@ -49,32 +42,47 @@ def _as_json(rows: Sequence[Figures], *, quick: bool, rounds: int) -> dict[str, 
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "quick": quick,
         "rounds": rounds,
-        "machine": {
-            "cpus": os.cpu_count(),
-            "architecture": platform.machine(),
-            "system": platform.system(),
-            "python": platform.python_version(),
-        },
-        "versions": {name: version(name) for name in PACKAGES},
+        "machine": MACHINE,
+        "versions": VERSIONS,
         "settings": SETTINGS,
-        "rows": [
-            {
-                "id": row.id,
-                "what": row.what,
-                "note": row.note,
-                "unit": row.unit,
-                "ours": median(row.ours),
-                "theirs": median(row.theirs),
-                "ours_rounds": list(row.ours),
-                "theirs_rounds": list(row.theirs),
-                "ratio": round(row.ratio, 4),
-                "target": str(row.target),
-                "met": row.is_met,
-            }
-            for row in rows
-        ],
+        "peers": PEER_SETTINGS,
+        "rows": [as_row(row) for row in rows],
     }
 
 
+def as_row(row: Figures) -> dict[str, Any]:
+    """One line of the table, as JSON."""
+    return {
+        "id": row.id,
+        "what": row.what,
+        "note": row.note,
+        "unit": row.unit,
+        "ours": median(row.ours),
+        "theirs": median(row.theirs) if row.theirs else None,
+        "spread": {"ours": _rounded(spread(row.ours)), "theirs": _rounded(spread(row.theirs))},
+        "ours_rounds": list(row.ours),
+        "theirs_rounds": list(row.theirs),
+        "ratio": _rounded(row.ratio),
+        "target": str(row.target) or None,
+        "target_at_least": row.target.at_least,
+        "target_at_most": row.target.at_most,
+        "met": row.is_met,
+        "error": row.error or None,
+    }
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
+
+
+def _described(row: Figures) -> str:
+    parts = [row.what]
+    if row.note:
+        parts.append(f"[dim]{escape(row.note)}[/dim]")
+    if row.error:
+        parts.append(f"[red]{escape(row.error[-300:])}[/red]")
+    return "\n".join(parts)
+
+
 def _with_spread(values: Sequence[float], unit: str) -> str:
-    return f"{median(values):,.4g} {unit}\n[dim]{min(values):,.4g} – {max(values):,.4g}[/dim]"
+    return f"{median(values):,.4g} {unit}\n[dim]{min(values):,.4g} – {max(values):,.4g}[/dim]" if values else "–"

@@ -1,0 +1,175 @@
+"""Writes the figures of `benchmarks.md`, and its charts, from `benchmarks/results/latest.json`: run it after `make bench`."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from benchmarks import sizing
+from docs import benchmark_charts
+from docs.benchmark_charts import Results, Row, by_nodes, named, rows_of
+
+HERE = Path(__file__).parent
+RESULTS = HERE.parent / "benchmarks" / "results" / "latest.json"
+PAGE = HERE / "benchmarks.md"
+IMAGES = HERE / "images"
+
+LIMITS = {
+    "X": "",
+    "X.batch1": "",
+    "E": "",
+    "L": "",
+    "W": "",
+    "B": "",
+    "key": "",
+    "memory": "",
+    "idle": "",
+    "scale": "",
+    "contention": "",
+    "cost": "",
+    "peer": "",
+}
+"""By the figure's id, or the beginning of it: what the profile shows to bound it. What is empty is not in the page."""
+
+SCALING = sizing.Work(send_s=0.02, batch_size=10, concurrency=1)
+"""How the rows `scale.*` send."""
+PLANNED = (100, 1_000, 5_000, 20_000, 100_000)
+
+
+def page(text: str, results: Results) -> str:
+    """``text`` with everything between its marks written anew."""
+    pictures = benchmark_charts.drawn(results)
+    sections = {
+        "run": _run(results),
+        "targets": _targets(rows_of(results, peers=False)),
+        "peers": _shown(pictures, "peers") + _peers(rows_of(results, peers=True), results["peers"]),
+        "fairness": _fairness(results["peers"]),
+        "limits": _limits(),
+        "sizing": _sizing(results),
+        "scaling": _shown(pictures, "scale") + _scaling(results),
+    }
+    for name, section in sections.items():
+        begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+        before, _, rest = text.partition(begin)
+        text = f"{before}{begin}{section}{end}{rest.partition(end)[2]}"
+    return text
+
+
+def _shown(pictures: Mapping[str, str], what: str) -> str:
+    return "".join(f"![Messages a second](images/{name})\n\n" for name in pictures if what in name)
+
+
+def _run(results: Results) -> str:
+    machine, versions = results["machine"], results["versions"]
+    rounds = f"the medians of {results['rounds']} rounds that take turns"
+    text = (
+        f"Measured on {results['measured_at'][:10]}: {rounds}, on {machine['cpus']} cores of {machine['processor']},"
+        f" {machine['memory_gb']:.0f} GB, {machine['system']} {machine['kernel']}, Python {machine['python']}, Celery"
+        f" {versions['celery']}, SQLAlchemy {versions['sqlalchemy']}, psycopg {versions['psycopg']}.\n"
+    )
+    if results["quick"]:
+        text += (
+            "\n!!! warning\n    This was a quick look on a busy machine: it shows the form of the tables, and proves nothing.\n"
+        )
+    return text
+
+
+def _targets(rows: Sequence[Row]) -> str:
+    lines = [
+        (f"`{row['id']}`", row["what"], _figure(row, "ours"), _figure(row, "theirs"), _ratio(row), _wanted(row)) for row in rows
+    ]
+    return _table(("", "measured", "ours", "the other", "ratio", "wanted"), lines)
+
+
+def _peers(rows: Sequence[Row], peers: Mapping[str, Row]) -> str:
+    def line(row: Row) -> tuple[str, ...]:
+        _, name, kind = row["id"].split(".")
+        theirs = "did not run" if row["error"] else _figure(row, "theirs")
+        promise = peers[name]["guarantee"]
+        return (
+            f"{name} {peers[name]['version']}",
+            named(kind),
+            theirs,
+            _figure(row, "ours"),
+            _ratio(row),
+            _wanted(row),
+            promise,
+        )
+
+    return _table(("", "on", "theirs", "ours", "ratio", "wanted", "what it promises"), [line(row) for row in rows])
+
+
+def _fairness(peers: Mapping[str, Row]) -> str:
+    return "".join(f"- **{name}** {peer['version']}: {peer['settings']}.\n" for name, peer in peers.items())
+
+
+def _limits() -> str:
+    found = [f"- `{name}`: {text}\n" for name, text in LIMITS.items() if text]
+    return "".join(["## What limits each figure\n\n", *found, "\n"]) if found else ""
+
+
+def _sizing(results: Results) -> str:
+    try:
+        costs = sizing.measured(results)
+    except KeyError:  # not all of the benchmarks were run
+        return ""
+    work = sizing.Work(send_s=0.05)
+    return _table(sizing.HEADINGS, [sizing.cells(sizing.plan(rate, costs, work)) for rate in PLANNED])
+
+
+def _scaling(results: Results) -> str:
+    nodes = by_nodes(results)
+    try:
+        costs = sizing.measured(results)
+    except KeyError:
+        return ""
+    cores = results["machine"]["cpus"]
+    lines = [
+        (str(count), f"{sizing.scaled(count, costs, SCALING, shared_cores=cores):,.0f}/s", f"{rate:,.0f}/s")
+        for count, rate in nodes.items()
+    ]
+    return _table(("nodes", "the model says", "measured"), lines)
+
+
+def _figure(row: Row, side: str) -> str:
+    if row[side] is None:
+        return "–"
+    unit = row["unit"] if row["unit"].startswith("/") else f" {row['unit']}".rstrip()
+    spread = row["spread"][side]
+    return f"{_rounded(row[side])}{unit}" + (f" ±{spread / 2:.0%}" if spread else "")
+
+
+def _ratio(row: Row) -> str:
+    return "" if row["ratio"] is None else f"{row['ratio']:.2f}×"
+
+
+def _wanted(row: Row) -> str:
+    if row["met"] is None:
+        return row["target"] or ""
+    return f"{row['target']} {'✓' if row['met'] else '✗'}"
+
+
+def _rounded(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def _table(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    if not lines:
+        return ""
+    return "".join(_lines([headings, ["---"] * len(headings), *lines]))
+
+
+def _lines(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    for row in rows:
+        yield f"| {' | '.join(row)} |\n"
+
+
+def write() -> None:
+    """Write the page and its charts."""
+    results = json.loads(RESULTS.read_text(encoding="utf-8"))
+    PAGE.write_text(page(PAGE.read_text(encoding="utf-8"), results), encoding="utf-8")
+    for name, drawn in benchmark_charts.drawn(results).items():
+        (IMAGES / name).write_text(drawn, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write()
