@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import Page, expect
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 from werkzeug.security import generate_password_hash
@@ -16,24 +16,15 @@ from outbox.message import Attempt, Message
 from outbox.policy.retry import OnUnknown
 from outbox.web import Login, Open, Role, User, create_app
 from tests.e2e import browser as browsing
+from tests.e2e.conftest import DESKTOP, NewPage
 
 pytestmark = pytest.mark.xdist_group("browser")
 
 HOSTILE = "<script>window.hacked=1</script>\"'><img src=x onerror=window.hacked=1>"
 PHONE = {"width": 360, "height": 740}
-DESKTOP = {"width": 1280, "height": 860}
 
 Enqueue = Callable[..., str]
 Open_ = Callable[..., Page]
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    path = browsing.executable()
-    if path is None:
-        pytest.skip(browsing.MISSING)
-    with browsing.chromium(path) as browser:
-        yield browser
 
 
 @pytest.fixture
@@ -83,18 +74,8 @@ def address(outbox: Outbox) -> Iterator[str]:
 
 
 @pytest.fixture
-def open_page(chromium: Browser, address: str) -> Iterator[Open_]:
-    contexts: list[BrowserContext] = []
-
-    def open_it(path: str = "/", base: str = address, **options: object) -> Page:
-        contexts.append(chromium.new_context(**{"viewport": DESKTOP, **options}))  # type: ignore[arg-type]
-        page = contexts[-1].new_page()
-        page.goto(base + path)
-        return page
-
-    yield open_it
-    for context in contexts:
-        context.close()
+def open_page(new_page: NewPage, address: str) -> Open_:
+    return lambda path="/", base=address, **options: new_page(base + path, **options)
 
 
 def paths(ids: dict[str, str]) -> list[str]:
@@ -343,7 +324,7 @@ def test_a_page_elsewhere_changes_nothing(open_page: Open_, outbox: Outbox, addr
 
 
 def test_people_log_in_see_what_their_role_allows_and_log_out(
-    chromium: Browser, outbox: Outbox, open_page: Open_, enqueue: Enqueue
+    outbox: Outbox, open_page: Open_, enqueue: Enqueue
 ) -> None:
     message_id = enqueue({"text": "the launch code"})
     hashed = generate_password_hash("right", method="pbkdf2:sha256:1")
