@@ -323,9 +323,7 @@ def test_a_page_elsewhere_changes_nothing(open_page: Open_, outbox: Outbox, addr
     assert outbox.store.gates() == []
 
 
-def test_people_log_in_see_what_their_role_allows_and_log_out(
-    outbox: Outbox, open_page: Open_, enqueue: Enqueue
-) -> None:
+def test_people_log_in_see_what_their_role_allows_and_log_out(outbox: Outbox, open_page: Open_, enqueue: Enqueue) -> None:
     message_id = enqueue({"text": "the launch code"})
     hashed = generate_password_hash("right", method="pbkdf2:sha256:1")
     users = {name: User(name, Role(name), hashed) for name in ("viewer", "admin")}

@@ -19,11 +19,12 @@ class Manage:
 
     database_url: str
     settings: dict[str, Any] = field(default_factory=dict)
+    python: str = sys.executable
 
     def __call__(self, *arguments: str, status: int = 0, **settings: Any) -> str:
         """Run a command, with settings that differ; it must end with ``status``. Returns what it printed."""
         done = subprocess.run(
-            [sys.executable, "-W", "error", "-m", "django", *arguments],
+            [self.python, "-W", "error", "-m", "django", *arguments],
             cwd=PROJECT, env=self.environment(**settings), capture_output=True, text=True, check=False, timeout=110,
         )  # fmt: skip
         assert done.returncode == status, f"{' '.join(arguments)} ended with {done.returncode}:\n{done.stdout}{done.stderr}"
