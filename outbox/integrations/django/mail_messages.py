@@ -3,7 +3,7 @@
 import email
 from collections.abc import Mapping, Sequence
 from email import policy
-from email.message import Message, MIMEPart
+from email.message import Message
 from email.mime.base import MIMEBase
 from email.utils import formatdate
 from typing import Any
@@ -71,7 +71,7 @@ def _load_attachment(stored: dict[str, Any]) -> Any:
     if "file" in stored:
         return EmailAttachment(*stored["file"])
     if django.VERSION >= (6, 0):  # Python's modern messages; those that Django took before are deprecated
-        return email.message_from_bytes(stored["mime"], MIMEPart, policy=policy.default)
+        return email.message_from_bytes(stored["mime"], policy=policy.default)
     parsed = email.message_from_bytes(stored["mime"])
     part = MIMEBase(parsed.get_content_maintype(), parsed.get_content_subtype())
     for name in part.keys():  # noqa: SIM118 - a message is no mapping: it iterates over nothing else
