@@ -12,6 +12,7 @@ PAGE = "docs/tutorial.md"
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_the_tutorial_does_what_it_says(walk: Walk) -> None:
     warehouse = str(free_port())
     walk.replaced |= {"127.0.0.1:8900": f"127.0.0.1:{warehouse}", '"127.0.0.1", 8900': f'"127.0.0.1", {warehouse}'}

@@ -81,7 +81,8 @@ class Walk:
             if not shown or _looks_like(shown, printed):
                 break
             assert _REPEATED.match(command), f"{command} printed:\n{printed}{done.stderr}\nand not:\n{shown}"
-            assert time.monotonic() < deadline, f"{command} still prints:\n{printed}{done.stderr}\nand not:\n{shown}\n{self.logs()}"
+            late = f"{command} still prints:\n{printed}{done.stderr}\nand not:\n{shown}\n{self.logs()}"
+            assert time.monotonic() < deadline, late
             time.sleep(0.1)
         assert done.returncode == 0 or shown, f"{command} ended with {done.returncode}:\n{printed}{done.stderr}"
         self.replaced |= zip(_ID.findall(shown), _ID.findall(printed), strict=False)
