@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 from werkzeug.security import generate_password_hash
@@ -100,6 +100,27 @@ def test_every_page_is_sound_and_accessible(
         assert serious == [], path
         assert page.evaluate("document.documentElement.scrollWidth") <= size["width"], path
     assert [each for each in heard if "404" not in each] == []
+
+
+def test_on_a_phone_the_reason_and_what_can_be_done_are_on_the_screen(
+    open_page: Open_, address: str, some_of_each: dict[str, str]
+) -> None:
+    page = open_page("/messages", viewport=PHONE)
+    row = page.locator("table.rows tbody tr", has=page.locator(f"a[href$='{some_of_each['dead']}']"))
+    seen = [row.get_by_text("HTTP 410 Gone"), row.locator(".status"), page.get_by_role("button", name="Retry")]
+    page.locator("#tick-all").check()
+    assert [_sticks_out(place, page) for place in seen] == [False, False, False]
+    expect(page.get_by_role("button", name="Retry")).to_be_in_viewport(ratio=1)
+    page.goto(address)
+    numbers = page.locator("table.channels td").all()
+    assert [_sticks_out(place, page) for place in [*numbers, page.get_by_role("button", name="Resume")]].count(True) == 0
+
+
+def _sticks_out(place: Locator, page: Page) -> bool:
+    """Whether it lies, wholly or in part, to the right of what a phone shows."""
+    box = place.bounding_box()
+    assert box is not None
+    return box["x"] + box["width"] > PHONE["width"]
 
 
 def test_the_overview_follows_what_happens_without_being_loaded_again(

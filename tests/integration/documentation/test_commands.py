@@ -1,8 +1,10 @@
 """The commands of the pages, run in prepared directories; the examples of the reference, read as the command reads them."""
 
-import json
 import re
 import shlex
+import uuid
+from contextlib import ExitStack
+from itertools import takewhile
 from pathlib import Path
 
 import click
@@ -44,20 +46,23 @@ def test_an_example_of_the_reference_is_what_the_command_takes(
     (tmp_path / "order.json").write_text("{}")
     for queue in ("delivery-queue", "~/.gateway/delivery-queue"):
         (tmp_path / queue).mkdir(parents=True)
-    [words] = [part for part in map(shlex.split, re.split(r"\s(?:\||>>)\s", example)) if "outbox" in part]
-    is_understood(words[words.index("outbox") + 1 :])
+    reader = shlex.shlex(example, posix=True, punctuation_chars="|>")
+    reader.whitespace_split = True
+    words = list(reader)
+    is_understood(list(takewhile(lambda word: word not in ("|", ">>"), words[words.index("outbox") + 1 :])))
 
 
 def is_understood(words: list[str]) -> None:
     """Parse a command line with every option and argument, and do nothing."""
     context, command = None, application
-    while True:
-        context = command.make_context(command.name, words, parent=context)
-        if not isinstance(command, click.Group):
-            return
-        _name, found, words = command.resolve_command(context, [*context._protected_args, *context.args])
-        assert found is not None
-        command = found
+    with ExitStack() as opened:
+        while True:
+            context = opened.enter_context(command.make_context(command.name, words, parent=context))
+            if not isinstance(command, click.Group):
+                return
+            _name, found, words = command.resolve_command(context, [*context._protected_args, *context.args])
+            assert found is not None
+            command = found
 
 
 def test_the_secret_that_the_page_has_made_is_one_for_webhooks(walk: Walk) -> None:
@@ -110,8 +115,7 @@ def as_shown(queue: LegacyQueue) -> LegacyQueue:
     for _ in range(17):
         queue.dead()
     for _ in range(3):
-        sent = queue.pending()
-        queue.file(f"{sent}.delivered", json.dumps({"id": sent}))
+        queue.file(f"{uuid.uuid4()}.delivered", "{}")
     cut = "0b0cfb3e-6a0a-44a2-8f64-7a3a7a8b2f10"
     head = f'{{"id": "{cut}", "channel": "'
     queue.file(f"{cut}.json", head + "x" * (310 - len(head) - len('", "to": ')) + '", "to": "-100')

@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.integration.documentation.blocks import PROJECT
 from tests.servers.supervised import bytecode_cache, leash
 
-PATIENCE_S = 90
+PATIENCE_S = 120
 
 _ID = re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
 _VARIES = [
@@ -77,14 +77,14 @@ class Walk:
                 ["bash", "-c", f"set -o pipefail; {command}"], cwd=self.directory, env=self._environment, input=answers,
                 capture_output=True, text=True, check=False, timeout=PATIENCE_S,
             )  # fmt: skip
-            printed = done.stdout or done.stderr
-            if not shown or _looks_like(shown, printed):
+            printed = done.stdout + done.stderr
+            if not shown or _looks_like(shown, done.stdout) or _looks_like(shown, printed):
                 break
-            assert _REPEATED.match(command), f"{command} printed:\n{printed}{done.stderr}\nand not:\n{shown}"
-            late = f"{command} still prints:\n{printed}{done.stderr}\nand not:\n{shown}\n{self.logs()}"
+            assert _REPEATED.match(command), f"{command} printed:\n{printed}\nand not:\n{shown}"
+            late = f"{command} still prints:\n{printed}\nand not:\n{shown}\n{self.logs()}"
             assert time.monotonic() < deadline, late
             time.sleep(0.1)
-        assert done.returncode == 0 or shown, f"{command} ended with {done.returncode}:\n{printed}{done.stderr}"
+        assert done.returncode == 0 or shown, f"{command} ended with {done.returncode}:\n{printed}"
         self.replaced |= zip(_ID.findall(shown), _ID.findall(printed), strict=False)
 
     def _start(self, command: str) -> None:
