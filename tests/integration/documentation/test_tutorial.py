@@ -23,4 +23,4 @@ def test_the_tutorial_does_what_it_says(walk: Walk) -> None:
             walk.write(block.code)
         else:
             walk.type(block.code)
-    assert walk.logs().count("204") == 3, walk.logs()
+    assert walk.logs().count('" 204 -') == 3, walk.logs()
