@@ -93,14 +93,14 @@ PYTHONS ?= $(shell for candidate in python3 python3.{11,12,13,14,15} $${PYENV_RO
 	done | sort -n -u -k1,1 | cut -d" " -f2)
 
 .PHONY: test-all-pythons
-test-all-pythons: $(STAMP)  ## Unit and contract tests on every Python that this machine has (PYTHONS=...)
+test-all-pythons: $(STAMP)  ## Unit, contract and Django tests on every Python that this machine has (PYTHONS=...)
 	@for python in $(PYTHONS); do \
 		environment=.venvs/$$("$$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
 		echo "== $$python, in $$environment"; \
 		$(BIN)/uv venv --quiet --allow-existing --python "$$python" "$$environment"; \
 		$(BIN)/uv pip sync --quiet --compile-bytecode --require-hashes --python "$$environment/bin/python" requirements.lock; \
 		$(BIN)/uv pip install --quiet --python "$$environment/bin/python" --no-deps --no-build-isolation --editable .; \
-		"$$environment/bin/python" -m pytest -p no:cacheprovider tests/unit $(wildcard tests/contract) $(ARGS); \
+		"$$environment/bin/python" -m pytest -p no:cacheprovider tests/unit tests/contract tests/integration/django $(ARGS); \
 	done
 
 .PHONY: lint

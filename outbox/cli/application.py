@@ -107,7 +107,7 @@ def _close_quietly() -> None:
 @click.option("--table", metavar="NAME", default=DEFAULT_TABLE, show_default=True, help="Prefix of the outbox's tables.")
 @click.option(
     "--channels", metavar="FILE", type=click.Path(path_type=Path),
-    help="TOML file that configures the channels, for enqueue, relay and doctor. [env: OUTBOX_CHANNELS]",
+    help="TOML file that configures the channels, as the service reads it. [env: OUTBOX_CHANNELS]",
 )  # fmt: skip
 @click.option(
     "--app", "apps", metavar="MODULE:ATTRIBUTE", multiple=True,

@@ -24,7 +24,9 @@ Examples:
 @click.argument("channel")
 @click.option("--target", default="", help="Where the channel sends it: a URL, a chat id, an address.")
 @click.option("--payload", metavar="JSON", help="The payload.")
-@click.option("--payload-file", metavar="FILE", type=click.File("rb"), help="Read the payload, as JSON, from FILE or from - .")
+@click.option(
+    "--payload-file", metavar="FILE", type=click.File("rb"), help="Read the payload, as JSON, from FILE; - is standard input."
+)
 @click.option("--header", "headers", metavar="NAME=VALUE", multiple=True, help="A header for the adapter; may be repeated.")
 @click.option("--key", "idempotency_key", metavar="TEXT", help="Idempotency key: a second message with it is not created.")
 @click.option("--ordering-key", metavar="TEXT", help="Messages of one key are sent in order, one at a time.")

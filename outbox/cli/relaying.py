@@ -37,7 +37,10 @@ Examples:
     help="Look for due messages that often.",
 )  # fmt: skip
 @click.option("--maintenance/--no-maintenance", default=True, show_default=True, help="Expire, rescue and prune as well.")
-@click.option("--log-level", type=click.Choice(LEVELS, case_sensitive=False), default="INFO", show_default=True)
+@click.option(
+    "--log-level", type=click.Choice(LEVELS, case_sensitive=False), default="INFO", show_default=True,
+    help="The least severe thing that is logged.",
+)  # fmt: skip
 @json_option
 @pass_access
 def relay(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import Page, expect
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 from werkzeug.security import generate_password_hash
@@ -16,24 +16,19 @@ from outbox.message import Attempt, Message
 from outbox.policy.retry import OnUnknown
 from outbox.web import Login, Open, Role, User, create_app
 from tests.e2e import browser as browsing
+from tests.e2e.conftest import DESKTOP, NewPage
 
 pytestmark = pytest.mark.xdist_group("browser")
 
 HOSTILE = "<script>window.hacked=1</script>\"'><img src=x onerror=window.hacked=1>"
 PHONE = {"width": 360, "height": 740}
-DESKTOP = {"width": 1280, "height": 860}
+
+# What lies, wholly or in part, to the right of the screen.
+STICKING_OUT = """[...document.querySelectorAll("main :is(td, th, button)")]
+    .filter(each => each.getBoundingClientRect().right > innerWidth).map(each => each.textContent.trim())"""
 
 Enqueue = Callable[..., str]
 Open_ = Callable[..., Page]
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    path = browsing.executable()
-    if path is None:
-        pytest.skip(browsing.MISSING)
-    with browsing.chromium(path) as browser:
-        yield browser
 
 
 @pytest.fixture
@@ -83,18 +78,8 @@ def address(outbox: Outbox) -> Iterator[str]:
 
 
 @pytest.fixture
-def open_page(chromium: Browser, address: str) -> Iterator[Open_]:
-    contexts: list[BrowserContext] = []
-
-    def open_it(path: str = "/", base: str = address, **options: object) -> Page:
-        contexts.append(chromium.new_context(**{"viewport": DESKTOP, **options}))  # type: ignore[arg-type]
-        page = contexts[-1].new_page()
-        page.goto(base + path)
-        return page
-
-    yield open_it
-    for context in contexts:
-        context.close()
+def open_page(new_page: NewPage, address: str) -> Open_:
+    return lambda path="/", base=address, **options: new_page(base + path, **options)
 
 
 def paths(ids: dict[str, str]) -> list[str]:
@@ -119,6 +104,19 @@ def test_every_page_is_sound_and_accessible(
         assert serious == [], path
         assert page.evaluate("document.documentElement.scrollWidth") <= size["width"], path
     assert [each for each in heard if "404" not in each] == []
+
+
+def test_on_a_phone_the_reason_and_what_can_be_done_are_on_the_screen(
+    open_page: Open_, address: str, some_of_each: dict[str, str]
+) -> None:
+    page = open_page("/messages", viewport=PHONE)
+    expect(page.locator("table.rows tr", has_text="HTTP 410 Gone")).to_be_visible()
+    assert page.evaluate(STICKING_OUT) == []
+    page.locator("#tick-all").check()
+    expect(page.get_by_role("button", name="Retry")).to_be_in_viewport(ratio=1)
+    page.goto(address)
+    expect(page.get_by_role("button", name="Resume")).to_be_visible()
+    assert page.evaluate(STICKING_OUT) == []
 
 
 def test_the_overview_follows_what_happens_without_being_loaded_again(
@@ -342,9 +340,7 @@ def test_a_page_elsewhere_changes_nothing(open_page: Open_, outbox: Outbox, addr
     assert outbox.store.gates() == []
 
 
-def test_people_log_in_see_what_their_role_allows_and_log_out(
-    chromium: Browser, outbox: Outbox, open_page: Open_, enqueue: Enqueue
-) -> None:
+def test_people_log_in_see_what_their_role_allows_and_log_out(outbox: Outbox, open_page: Open_, enqueue: Enqueue) -> None:
     message_id = enqueue({"text": "the launch code"})
     hashed = generate_password_hash("right", method="pbkdf2:sha256:1")
     users = {name: User(name, Role(name), hashed) for name in ("viewer", "admin")}

@@ -1,12 +1,39 @@
 """The fixtures as a project's own tests use them, in a pytest of their own."""
 
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
 
-GUIDE = Path(__file__).parents[2] / "docs/guides/testing.md"
+from tests.integration.documentation.blocks import code
+
+IN_MEMORY, OWN = code("docs/guides/testing.md", "python")
+SHOP = """
+import pytest
+from sqlalchemy.orm import Session
+from outbox import Outbox
+
+
+class Shop:
+    def __init__(self, url):
+        self.outbox = Outbox(url)
+        self.outbox.upgrade_schema()
+
+        @self.outbox.channel("chat", ordered=True)
+        def send(message, attempt):
+            raise AssertionError("nothing is sent in a test")
+
+    def reply(self, target, text):
+        with Session(self.outbox.store.engine) as session, session.begin():
+            self.outbox.enqueue(session, "chat", target=target, payload={"text": text})
+
+
+@pytest.fixture
+def shop(tmp_path):
+    shop = Shop(f"sqlite:///{tmp_path}/shop.db")
+    yield shop
+    shop.outbox.close()
+"""
 MORE_TESTS = """
 
 def test_nothing_is_left_of_another_test(outbox_in_memory):
@@ -39,12 +66,12 @@ def run_pytest(directory: Path, *arguments: str) -> "subprocess.CompletedProcess
 
 
 def test_a_project_tests_its_messages_as_the_guide_says(tmp_path: Path) -> None:
-    first, *_others = re.findall(r"^```python\n(.*?)^```$", GUIDE.read_text(), re.MULTILINE | re.DOTALL)
-    (tmp_path / "test_shop.py").write_text(first + MORE_TESTS)
+    (tmp_path / "test_shop.py").write_text(IN_MEMORY + MORE_TESTS)
+    (tmp_path / "test_own_outbox.py").write_text(SHOP + OWN)
 
     done = run_pytest(tmp_path, "-q", "--no-header")
 
-    assert "1 failed, 2 passed" in done.stdout, done.stdout + done.stderr
+    assert "1 failed, 3 passed" in done.stdout, done.stdout + done.stderr
     assert "- {'text': 'On its way'}" in done.stdout
     assert "+ {'text': 'On the way'}" in done.stdout
     assert "outbox/testing/asserting.py" not in done.stdout, "the failure is shown in the test, not in the kit"

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import click
 import pytest
-from sqlalchemy import Engine
 
+from docs import command_line
 from outbox.cli.application import application
-from outbox.store.examining import Begin, begin_of
 
-PAGE = (Path(__file__).parents[2] / "docs/reference/cli.md").read_text()
+PROJECT = Path(__file__).parents[2]
+PAGE = (PROJECT / "docs/reference/cli.md").read_text()
 
 
 def leaves(command: click.Command, path: str) -> Iterator[tuple[str, click.Command]]:
@@ -25,36 +25,36 @@ def leaves(command: click.Command, path: str) -> Iterator[tuple[str, click.Comma
 COMMANDS = dict(leaves(application, ""))
 
 
-def options(command: click.Command) -> set[str]:
-    return {
-        name
-        for parameter in command.params
-        if isinstance(parameter, click.Option)
-        for name in (*parameter.opts, *parameter.secondary_opts)
-        if name.startswith("--")
-    }
+def options(command: click.Command) -> Iterator[click.Option]:
+    return (parameter for parameter in command.params if isinstance(parameter, click.Option))
+
+
+def test_the_page_is_what_the_command_says_of_itself() -> None:
+    assert command_line.page() == PAGE, "run `python -m docs.command_line`"
+
+
+def test_a_command_without_a_place_in_the_template_is_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(application.commands, "frobnicate", click.Command("frobnicate"))  # type: ignore[attr-defined]
+    with pytest.raises(ValueError, match="frobnicate"):
+        command_line.page()
 
 
 @pytest.mark.parametrize("path", COMMANDS)
-def test_every_command_is_on_the_page_with_all_its_options(path: str) -> None:
-    assert re.search(rf"`(outbox )?{path}\b", PAGE)
-    assert options(COMMANDS[path]) - set(re.findall(r"--[a-z][a-z-]+", PAGE)) == set()
+def test_every_command_and_every_option_says_what_it_does(path: str) -> None:
+    assert COMMANDS[path].help
+    assert [option.name for option in options(COMMANDS[path]) if not option.help] == []
 
 
-def test_no_option_is_on_the_page_that_no_command_has() -> None:
-    known = {option for command in (*COMMANDS.values(), application) for option in options(command)} | {"--help"}
+def test_no_option_is_told_of_that_no_command_has() -> None:
+    known = {name for command in (*COMMANDS.values(), application) for option in options(command) for name in option.opts}
+    known |= {name for command in COMMANDS.values() for option in options(command) for name in option.secondary_opts}
 
     assert set(re.findall(r"--[a-z][a-z-]+", PAGE)) - known == set()
 
 
-def test_the_engine_on_the_page_begins_immediate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    (example,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-    names: dict[str, Engine] = {}
-
-    exec(example, names)
-
-    try:
-        assert begin_of(names["engine"]) is Begin.IMMEDIATE
-    finally:
-        names["engine"].dispose()
+def test_every_check_of_doctor_is_told_of() -> None:
+    table = PAGE.split("\n### `outbox doctor`\n")[1].split("\n### ")[0]
+    source = "".join(path.read_text() for path in (PROJECT / "outbox/cli/doctor").glob("*.py"))
+    checks = set(re.findall(r'Check\("([^"]+)"', source))
+    assert len(checks) > 10
+    assert set(re.findall(r"^\| ([a-z' ]+) \|", table, re.MULTILINE)) - {"check", "option"} == checks

@@ -3,7 +3,10 @@
 import os
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
+
+import outbox
 
 PROJECT = Path(__file__).parents[2]
 
@@ -19,3 +22,16 @@ def test_the_site_builds_without_a_warning_and_has_every_page(tmp_path: Path) ->
     assert missing == []
     python = (tmp_path / "reference" / "python" / "index.html").read_text()
     assert "Write a message in the caller's open transaction" in python.replace("&#39;", "'")
+    assert [name for name in outbox.__all__ if f'id="{_place_of(name)}"' not in python] == []
+
+
+def test_the_reference_has_what_each_integration_offers() -> None:
+    page = (PROJECT / "docs/reference/python.md").read_text()
+    for module in ("outbox.integrations.django", "outbox.integrations.flask", "outbox.testing", "outbox.web"):
+        offered = set(import_module(module).__all__) - {"Recording"}  # what a block gives, and nobody makes
+        assert {name for name in offered if f"::: {module}.{name}\n" not in page} == set()
+
+
+def _place_of(name: str) -> str:
+    public = getattr(outbox, name)
+    return f"{public.__module__}.{public.__qualname__}"

@@ -31,7 +31,7 @@ class EmailBackend(BaseEmailBackend):
         """Write a row for each mail that has recipients; returns how many.
 
         Raises :class:`~outbox.errors.InvalidMessage` for a mail that could not be sent as it is, and what Django raises while
-        it composes one, such as ``BadHeaderError``.
+        it composes one, such as ``ValueError`` for a line break in a header.
         """
         rows = [_row(mail) for mail in email_messages if mail.recipients()]
         here = process.outbox()

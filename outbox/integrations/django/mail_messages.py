@@ -2,11 +2,13 @@
 
 import email
 from collections.abc import Mapping, Sequence
+from email import policy
 from email.message import Message
 from email.mime.base import MIMEBase
 from email.utils import formatdate
 from typing import Any
 
+import django
 from django.core.mail import DNS_NAME, EmailAlternative, EmailAttachment, EmailMessage, EmailMultiAlternatives, make_msgid
 from django.utils.functional import Promise
 
@@ -68,6 +70,8 @@ def _dump_attachment(attachment: Any) -> dict[str, Any]:
 def _load_attachment(stored: dict[str, Any]) -> Any:
     if "file" in stored:
         return EmailAttachment(*stored["file"])
+    if django.VERSION >= (6, 0):  # Python's modern messages; those that Django took before are deprecated
+        return email.message_from_bytes(stored["mime"], policy=policy.default)
     parsed = email.message_from_bytes(stored["mime"])
     part = MIMEBase(parsed.get_content_maintype(), parsed.get_content_subtype())
     for name in part.keys():  # noqa: SIM118 - a message is no mapping: it iterates over nothing else

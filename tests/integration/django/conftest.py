@@ -19,21 +19,25 @@ class Manage:
 
     database_url: str
     settings: dict[str, Any] = field(default_factory=dict)
+    python: str = sys.executable
 
     def __call__(self, *arguments: str, status: int = 0, **settings: Any) -> str:
         """Run a command, with settings that differ; it must end with ``status``. Returns what it printed."""
-        environment = {
+        done = subprocess.run(
+            [self.python, "-W", "error", "-m", "django", *arguments],
+            cwd=PROJECT, env=self.environment(**settings), capture_output=True, text=True, check=False, timeout=110,
+        )  # fmt: skip
+        assert done.returncode == status, f"{' '.join(arguments)} ended with {done.returncode}:\n{done.stdout}{done.stderr}"
+        return done.stdout + done.stderr
+
+    def environment(self, **settings: Any) -> dict[str, str]:
+        """What tells a process of the project its database and settings."""
+        return {
             **os.environ,
             "DJANGO_SETTINGS_MODULE": "tests.integration.django.settings",
             "DJANGO_TEST_DATABASE_URL": self.database_url,
             "DJANGO_TEST_SETTINGS": json.dumps({**self.settings, **settings}),
         }
-        done = subprocess.run(
-            [sys.executable, "-W", "error", "-m", "django", *arguments],
-            cwd=PROJECT, env=environment, capture_output=True, text=True, check=False, timeout=110,
-        )  # fmt: skip
-        assert done.returncode == status, f"{' '.join(arguments)} ended with {done.returncode}:\n{done.stdout}{done.stderr}"
-        return done.stdout + done.stderr
 
     def shell(self, code: str, **settings: Any) -> str:
         """Run Python lines in the project."""

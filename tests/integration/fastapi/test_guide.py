@@ -1,25 +1,21 @@
 """The guide's application runs as it stands, by the test that the guide shows."""
 
 import asyncio
-import re
 import sys
 import types
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
+from fastapi import Request
+from starlette.middleware.sessions import SessionMiddleware
 
-from tests.servers.supervised import PROJECT
+from tests.integration.documentation.blocks import code
 
-GUIDE = (PROJECT / "docs/guides/fastapi.md").read_text()
-
-
-def block(first_words: str) -> str:
-    """The Python block of the guide that begins with these words."""
-    [code] = re.findall(rf"^```python\n({re.escape(first_words)}.*?)^```$", GUIDE, re.MULTILINE | re.DOTALL)
-    return str(code)
+SHOP, WORKER, DASHBOARD, TEST = code("docs/guides/fastapi.md", "python")
 
 
 def run(block: str, name: str, **names: Any) -> types.ModuleType:
@@ -33,7 +29,7 @@ def run(block: str, name: str, **names: Any) -> types.ModuleType:
 @pytest.fixture
 async def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Any]:
     monkeypatch.chdir(tmp_path)
-    shop: Any = run(block("# shop.py"), "shop")
+    shop: Any = run(SHOP, "shop")
     monkeypatch.setitem(sys.modules, "shop", shop)
     shop.outbox.upgrade_schema()
     async with shop.engine.begin() as connection:
@@ -43,9 +39,9 @@ async def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
 
 
 async def test_its_application_packs_what_was_ordered_as_its_test_says(shop: Any) -> None:
-    worker = run(block("# worker.py"), "worker")
+    worker = run(WORKER, "worker")
     worker.app.conf.task_always_eager = True
-    told = run(block("async def test_an_order_is_packed"), "told", asyncio=asyncio, **vars(shop))
+    told = run(TEST, "told", asyncio=asyncio, **vars(shop))
     transport = httpx.ASGITransport(shop.app)
     async with (
         shop.app.router.lifespan_context(shop.app),
@@ -53,3 +49,20 @@ async def test_its_application_packs_what_was_ordered_as_its_test_says(shop: Any
     ):
         await told.test_an_order_is_packed(client)
     worker.app.close()
+
+
+async def test_its_dashboard_lets_in_whom_the_session_knows(shop: Any) -> None:
+    secret = "only for tests, and thirty-two long"
+    run(DASHBOARD, "operating", app=shop.app, outbox=shop.outbox, settings=SimpleNamespace(secret=secret.encode()))
+
+    @shop.app.get("/login")
+    async def log_in(request: Request) -> None:
+        request.session["user"] = "ada"
+
+    shop.app.add_middleware(SessionMiddleware, secret_key=secret)
+    transport = httpx.ASGITransport(shop.app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://shop") as client:
+        refused = await client.get("/outbox/")
+        assert (refused.status_code, refused.headers["location"].partition("?")[0]) == (303, "/login")
+        await client.get("/login")
+        assert (await client.get("/outbox/")).status_code == 200

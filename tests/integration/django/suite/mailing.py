@@ -4,14 +4,17 @@ import email
 import email.policy
 from collections.abc import Callable
 from email.message import EmailMessage as Parsed
+from email.message import MIMEPart
+from email.mime.base import MIMEBase
 from email.mime.image import MIMEImage
 from typing import Any
 
+import django
 import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, Session
 from django.core import mail
-from django.core.mail import BadHeaderError, EmailMessage, EmailMultiAlternatives, mail_admins, send_mail
+from django.core.mail import EmailMessage, EmailMultiAlternatives, mail_admins, send_mail
 from django.db import transaction
 from django.test import TransactionTestCase, override_settings
 from django.utils.translation import gettext_lazy, override
@@ -23,6 +26,7 @@ from outbox.message import Message
 from tests.servers.kept import free_port
 
 OURS = "outbox.integrations.django.mail.EmailBackend"
+SMTP_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256))
 
 
@@ -48,13 +52,34 @@ class Answers:
         return self.to_data
 
 
+def mail_settings(*, port: int, outbox: dict[str, object] | None = None, **server: object) -> override_settings:
+    """Django's mail through the outbox, and the outbox's through a server: by mailers, or as it was before Django 6.1."""
+    told = {"host": "127.0.0.1", "port": port, **server}
+    if django.VERSION >= (6, 1):
+        mailers = {"default": {"BACKEND": OURS}, "server": {"BACKEND": SMTP_BACKEND, "OPTIONS": told}}
+        return override_settings(MAILERS=mailers, OUTBOX={"EMAIL_BACKEND": "server", **(outbox or {})})
+    names = {"username": "HOST_USER", "password": "HOST_PASSWORD"}
+    flat = {f"EMAIL_{names.get(name, name.upper())}": value for name, value in told.items()}
+    return override_settings(EMAIL_BACKEND=OURS, OUTBOX=outbox or {}, **flat)
+
+
+def picture() -> MIMEBase | MIMEPart:
+    """A part of the application's own making."""
+    if django.VERSION < (6, 0):
+        return MIMEImage(PNG, "png")
+    part = MIMEPart()
+    part.set_content(PNG, "image", "png")
+    return part
+
+
 class MailTestCase(TransactionTestCase):
     def setUp(self) -> None:
         self.server = Answers()
         controller = Controller(self.server, hostname="127.0.0.1", port=free_port())
         controller.start()
         self.addCleanup(controller.stop)
-        self.enterContext(override_settings(EMAIL_BACKEND=OURS, EMAIL_HOST="127.0.0.1", EMAIL_PORT=controller.port))
+        self.port = controller.port
+        self.enterContext(mail_settings(port=self.port))
 
     def deliver(self) -> Message:
         """Let the worker try once; the message as it then stands."""
@@ -92,10 +117,11 @@ class Sending(MailTestCase):
 
     def test_nobody_to_send_to_is_no_message(self) -> None:
         assert EmailMessage("Hello", "body", to=[]).send() == 0
-        assert mail.get_connection().send_messages([EmailMessage("Hello", "body", to=[])]) == 0
+        backend = mail.mailers.default if django.VERSION >= (6, 1) else mail.get_connection()
+        assert backend.send_messages([EmailMessage("Hello", "body", to=[])]) == 0
         assert outbox().list() == []
 
-    @override_settings(ADMINS=[("Ada", "ada@example.org")])
+    @override_settings(ADMINS=["ada@example.org"] if django.VERSION >= (6, 0) else [("Ada", "ada@example.org")])
     def test_djangos_own_mails_go_the_same_way(self) -> None:
         mail_admins("Out of stock", "Look.", html_message="<p>Look.</p>")
         assert self.deliver().status == "delivered"
@@ -117,7 +143,7 @@ class Sending(MailTestCase):
         written.attach_alternative("<p>Ihre Bestellung</p>", "text/html")
         written.attach("Rechnung.pdf", b"%PDF-1.4\x00\xff", "application/pdf")
         written.attach("größe.txt", "groß", "text/plain")
-        written.attach(MIMEImage(PNG, "png"))
+        written.attach(picture())
         written.attach(None, EmailMessage("Inner", "forwarded", "a@example.org", ["b@example.org"]), "message/rfc822")
         written.send()
 
@@ -151,7 +177,7 @@ class Sending(MailTestCase):
 
 class Refusing(MailTestCase):
     def test_what_cannot_be_composed_is_the_callers_to_know(self) -> None:
-        with pytest.raises(BadHeaderError):
+        with pytest.raises(ValueError, match="Header values"):
             send_mail("Hello\nBcc: everybody@example.org", "body", None, ["ada@example.org"])
         assert outbox().list() == []
 
@@ -170,7 +196,7 @@ class Refusing(MailTestCase):
             written.send()
 
     def test_a_mail_above_the_limit_is_refused(self) -> None:
-        with override_settings(OUTBOX={"PAYLOAD_LIMIT": 10_000}):
+        with mail_settings(port=self.port, outbox={"PAYLOAD_LIMIT": 10_000}):
             written = EmailMessage("Hello", "body", to=["ada@example.org"])
             written.attach("large.bin", bytes(20_000), "application/octet-stream")
             with pytest.raises(PayloadTooLarge):
@@ -205,7 +231,7 @@ class Failing(MailTestCase):
         assert self.outcome()[0] == "failed_retryable"
 
     def test_a_server_that_is_not_there_is_tried_again(self) -> None:
-        with override_settings(EMAIL_PORT=free_port()):
+        with mail_settings(port=free_port()):
             status, attempts, error = self.outcome()
         assert (status, attempts) == ("failed_retryable", 1)
         assert "cannot be reached" in error
@@ -223,12 +249,12 @@ class Failing(MailTestCase):
         )  # fmt: skip
         refusing.start()
         self.addCleanup(refusing.stop)
-        with override_settings(EMAIL_PORT=refusing.port, EMAIL_HOST_USER="shop", EMAIL_HOST_PASSWORD="wrong"):
+        with mail_settings(port=refusing.port, username="shop", password="wrong"):
             status, attempts, _error = self.outcome()
         assert (status, attempts) == ("queued", 0)
 
     def test_a_server_without_the_encryption_that_the_settings_ask_for_is_nobodys_attempt(self) -> None:
-        with override_settings(EMAIL_USE_TLS=True):
+        with mail_settings(port=self.port, use_tls=True):
             status, attempts, _error = self.outcome()
         assert (status, attempts) == ("queued", 0)
         assert self.server.accepted == []
