@@ -12,6 +12,7 @@ import pytest
 from tests.crash import reporting
 from tests.crash.fleet import Fleet
 from tests.integration.celery.nodes import Nursery
+from tests.servers.proxy import line_to
 
 RESULT = "crash"
 RECOVERY = "recovery"
@@ -34,6 +35,8 @@ def make_fleet(
     request: pytest.FixtureRequest, nursery: Nursery, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[MakeFleet]:
     """A fleet on a database (`sqlite`, `postgresql`) with a pool (`prefork`, `threads`); there is one at a time.
+
+    ``line_to`` (`database`, `broker`) gives its nodes a line that the test can break.
 
     It serves one test after the other until one fails, whose messages may still be about.
     """
@@ -60,6 +63,9 @@ def _fleet(
         url = resources.enter_context(request.getfixturevalue("postgres_server").database())
     broker = request.getfixturevalue("redis_server")
     broker.flush()
+    if what := options.pop("line_to", None):
+        line, through = resources.enter_context(line_to({"database": url, "broker": broker.url}[what]))
+        options |= {"line": line, "through": {what: through}}
     fleet = Fleet(url, broker.url, pool, directory, nursery, **options)
     resources.callback(fleet.close)
     return fleet

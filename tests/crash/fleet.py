@@ -20,6 +20,7 @@ from tests.crash.hand import ROOT, Hand
 from tests.crash.receiver import Ledger
 from tests.integration.celery.nodes import Node, Nursery, eventually
 from tests.integration.celery.stack import WITHOUT_CHATTER
+from tests.servers.proxy import Proxy
 
 APPLICATION = "tests.crash.app"
 PATIENCE_S = 60.0
@@ -31,8 +32,13 @@ class Fleet:
 
     def __init__(
         self, database: str, broker: str, pool: str, directory: Path, nursery: Nursery, *, is_naive: bool = False,
-        deliveries: int = 1,
+        deliveries: int = 1, line: Proxy | None = None, through: Mapping[str, str] | None = None,
     ) -> None:  # fmt: skip
+        """``line``, to ``database`` or ``broker`` as ``through`` names them, is that of the relay and the delivery node.
+
+        Beat, spare nodes, the hand and the test have lines of their own, which never break.
+        """
+        self._line = line
         plans = directory / "plans"
         plans.mkdir()
         self.plans_directory = plans
@@ -51,12 +57,18 @@ class Fleet:
         self.hand = Hand()
         self._nursery = nursery
         self._queues = ",".join(f"outbox.{channel.name}" for channel in channels(self.settings.receiver))
-        self.relay = self._worker("relay", pool, "outbox.relay", 2)
-        self.delivery = self._worker("delivery", pool, self._queues, deliveries)
+        self.relay = self._worker("relay", pool, "outbox.relay", 2, through)
+        self.delivery = self._worker("delivery", pool, self._queues, deliveries, through)
         self.beat = self._node("beat", ["beat", "-s", str(directory / "schedule"), "-l", "WARNING"], "")
         self.nodes = [self.relay, self.delivery, self.beat]
         for node in (self.relay, self.delivery):
             node.await_ready()
+
+    @property
+    def line(self) -> Proxy:
+        """The line that may break."""
+        assert self._line is not None, "this fleet was made without"
+        return self._line
 
     def tend(self) -> None:
         """Start what has died."""
@@ -141,12 +153,12 @@ class Fleet:
         self._receiver.communicate("")
         self.outbox.close()
 
-    def _worker(self, role: str, pool: str, queues: str, concurrency: int) -> Node:
+    def _worker(self, role: str, pool: str, queues: str, concurrency: int, through: Mapping[str, str] | None = None) -> Node:
         options = ["-n", f"{role}@here", "-P", pool, "-c", str(concurrency), "-Q", queues, "-l", "INFO"]
-        return self._node(role, ["worker", *WITHOUT_CHATTER, *options], " ready.")
+        return self._node(role, ["worker", *WITHOUT_CHATTER, *options], " ready.", **(through or {}))
 
-    def _node(self, role: str, arguments: Sequence[str], ready: str) -> Node:
-        environment = replace(self.settings, role=role).to_environment()
+    def _node(self, role: str, arguments: Sequence[str], ready: str, **settings: str) -> Node:
+        environment = replace(self.settings, role=role, **settings).to_environment()
         return Node(self._nursery, role, arguments, environment, ready, APPLICATION)
 
 
