@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from benchmarks import lab, report
 from benchmarks.lab import Lab
 from benchmarks.measuring import Figures
-from benchmarks.rows import end_to_end, enqueueing, inline, latency, resources, scaling, webhooks
+from benchmarks.rows import end_to_end, enqueueing, inline, isolation, latency, resources, scaling, webhooks
 
 RESULTS = Path(__file__).parent / "results" / "latest.json"
 
@@ -29,6 +29,7 @@ BENCHMARKS: dict[str, Callable[[Lab], Iterator[Figures]]] = {
     "idle": resources.idle,
     "scale": scaling.worker_nodes,
     "contention": scaling.writers_during_delivery,
+    "isolation": isolation.beside_the_sick,
 }
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from tests.crash import reporting
 from tests.crash.fleet import Fleet
+from tests.crash.lives import Stage
 from tests.integration.celery.nodes import Nursery
 from tests.servers.proxy import line_to
 
@@ -69,6 +70,22 @@ def _fleet(
     fleet = Fleet(url, broker.url, pool, directory, nursery, **options)
     resources.callback(fleet.close)
     return fleet
+
+
+@pytest.fixture(scope="module", params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+def stage(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """An outbox on each database for the lives of a module. What it could not record, its next task records."""
+    with ExitStack() as resources, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("outbox.recording.RETRY_S", 3600.0)
+        if request.param == "sqlite":
+            stage = Stage(f"sqlite:///{tmp_path_factory.mktemp('stage') / 'outbox.db'}")
+        else:
+            url = resources.enter_context(request.getfixturevalue("postgres_server").database())
+            line, through = resources.enter_context(line_to(url))
+            stage = Stage(through, line)
+        resources.callback(stage.close)
+        stage.outbox.upgrade_schema()
+        yield stage
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
