@@ -32,20 +32,29 @@ class Fleet:
 
     def __init__(
         self, database: str, broker: str, pool: str, directory: Path, nursery: Nursery, *, is_naive: bool = False,
-        deliveries: int = 1, line: Proxy | None = None, through: Mapping[str, str] | None = None,
+        deliveries: int = 1, line: Proxy | None = None, through: Mapping[str, str] | None = None, has_clocks: bool = False,
     ) -> None:  # fmt: skip
         """``line``, to ``database`` or ``broker`` as ``through`` names them, is that of the relay and the delivery node.
 
-        Beat, spare nodes, the hand and the test have lines of their own, which never break.
+        Beat, spare nodes, the hand and the test have lines of their own, which never break. With ``has_clocks`` it is the same
+        with their clocks: ``clock`` is everybody's but these two nodes', ``their_clock`` theirs.
         """
         self._line = line
+        self.clock, self.their_clock = directory / "clock", directory / "their-clock"
+        for clock in (self.clock, self.their_clock):
+            clock.write_text("0")
+        if has_clocks:
+            through = {**(through or {}), "clock": str(self.their_clock)}
         plans = directory / "plans"
         plans.mkdir()
         self.plans_directory = plans
         self.plans = Plans(plans)
         self._receiver = _receiver(directory / "ledger.db")
         assert self._receiver.stdout is not None
-        self.settings = Settings(database, broker, self._receiver.stdout.readline().strip(), str(plans), naive=is_naive)
+        self.settings = Settings(
+            database, broker, self._receiver.stdout.readline().strip(), str(plans), naive=is_naive,
+            clock=str(self.clock) if has_clocks else "",
+        )  # fmt: skip
         self.ledger = Ledger(directory / "ledger.db")
         self.outbox = create(self.settings)[1]
         self.outbox.on_commit = None

@@ -102,7 +102,7 @@ def _cases() -> Iterator[Any]:
                 yield pytest.param(database, fault, number, 0, id=f"{database}-{fault}")
 
 
-@pytest.mark.parametrize(("stage", "fault", "start", "step"), _cases(), indirect=["stage"])
+@pytest.mark.parametrize(("stage", "fault", "start", "step"), list(_cases()), indirect=["stage"])
 @pytest.mark.timeout(1200)
 @pytest.mark.proves("T1", "T2")
 def test_whichever_statement_fails_costs_time_and_never_a_message_or_a_second_send(
