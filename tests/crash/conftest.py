@@ -13,6 +13,7 @@ from tests.crash import reporting
 from tests.crash.fleet import Fleet
 from tests.crash.lives import Stage
 from tests.integration.celery.nodes import Nursery
+from tests.servers import postgresql
 from tests.servers.proxy import line_to
 
 RESULT = "crash"
@@ -37,7 +38,7 @@ def make_fleet(
 ) -> Iterator[MakeFleet]:
     """A fleet on a database (`sqlite`, `postgresql`) with a pool (`prefork`, `threads`); there is one at a time.
 
-    ``line_to`` (`database`, `broker`) gives its nodes a line that the test can break.
+    ``line_to`` (`database`, `broker`) gives its nodes a line that the test can break; ``server=True`` a PostgreSQL of its own.
 
     It serves one test after the other until one fails, whose messages may still be about.
     """
@@ -60,7 +61,10 @@ def _fleet(
     resources: ExitStack,
 ) -> Fleet:  # fmt: skip
     url = f"sqlite:///{directory / 'outbox.db'}"
-    if database == "postgresql":
+    if options.get("server"):
+        options["server"] = server = resources.enter_context(postgresql.running_own(durable=True))
+        url = server.create_database()
+    elif database == "postgresql":
         url = resources.enter_context(request.getfixturevalue("postgres_server").database())
     broker = request.getfixturevalue("redis_server")
     broker.flush()

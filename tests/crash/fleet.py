@@ -20,6 +20,7 @@ from tests.crash.hand import ROOT, Hand
 from tests.crash.receiver import Ledger
 from tests.integration.celery.nodes import Node, Nursery, eventually
 from tests.integration.celery.stack import WITHOUT_CHATTER
+from tests.servers.postgresql import OwnPostgresServer
 from tests.servers.proxy import Proxy
 
 APPLICATION = "tests.crash.app"
@@ -33,6 +34,7 @@ class Fleet:
     def __init__(
         self, database: str, broker: str, pool: str, directory: Path, nursery: Nursery, *, is_naive: bool = False,
         deliveries: int = 1, line: Proxy | None = None, through: Mapping[str, str] | None = None, has_clocks: bool = False,
+        server: OwnPostgresServer | None = None,
     ) -> None:  # fmt: skip
         """``line``, to ``database`` or ``broker`` as ``through`` names them, is that of the relay and the delivery node.
 
@@ -40,6 +42,7 @@ class Fleet:
         with their clocks: ``clock`` is everybody's but these two nodes', ``their_clock`` theirs.
         """
         self._line = line
+        self._server = server
         self.clock, self.their_clock = directory / "clock", directory / "their-clock"
         for clock in (self.clock, self.their_clock):
             clock.write_text("0")
@@ -78,6 +81,12 @@ class Fleet:
         """The line that may break."""
         assert self._line is not None, "this fleet was made without"
         return self._line
+
+    @property
+    def server(self) -> OwnPostgresServer:
+        """The PostgreSQL that may fail."""
+        assert self._server is not None, "this fleet was made without"
+        return self._server
 
     def tend(self) -> None:
         """Start what has died."""

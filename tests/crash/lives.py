@@ -5,6 +5,7 @@ has something to do; and what must have become of it, whatever failed meanwhile.
 from collections import Counter
 from collections.abc import Callable, Sequence
 
+import pytest
 from sqlalchemy.exc import DBAPIError
 
 from outbox import Attempt, Backoff, Message, NewMessage, Outbox, RetryLater
@@ -81,6 +82,14 @@ class Life:
             return
         raise AssertionError("it failed once, and that was a while ago")
 
+    def suffer(self) -> None:
+        """A while in which the database takes nothing: the application is told, and nothing is sent."""
+        with pytest.raises((OutboxError, DBAPIError)):
+            enqueue(self._outbox, _plain())
+        for _ in range(3):
+            self._tick()
+        assert self._stage.accepted == {}
+
     def pass_by(self) -> None:
         """Some minutes, until all are sent, and then the days until all are pruned."""
         self._live(MINUTE, 8)
@@ -95,15 +104,18 @@ class Life:
         assert self._outbox.store.violations(10) == []
 
     def _live(self, step_ms: int, steps: int) -> None:
-        """Tick by tick, as the loops do that survive a failing pass."""
-        ticks: Sequence[Callable[[], object]] = (self._outbox.relay_once, self._outbox.maintain_once)
         for _ in range(steps):
-            for tick in ticks:
-                try:
-                    tick()
-                except OutboxError:
-                    continue
+            self._tick()
             self._stage.clock.advance(step_ms)
+
+    def _tick(self) -> None:
+        """As the loops do, which survive a pass that fails."""
+        ticks: Sequence[Callable[[], object]] = (self._outbox.relay_once, self._outbox.maintain_once)
+        for tick in ticks:
+            try:
+                tick()
+            except* OutboxError:
+                pass
 
 
 def enqueue(outbox: Outbox, *messages: NewMessage) -> list[str]:
