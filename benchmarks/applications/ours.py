@@ -24,10 +24,12 @@ from outbox.integrations.celery import Installation, install
 CHANNEL = "count"
 TIMED = "timed"
 SICK = "sick"
+SICK_CAPPED = "sick-capped"
+SICK_CHANNELS = (SICK, SICK_CAPPED)
 BROKEN = "broken"
 """A target of the channels that count: who sends there fails."""
 REFUSED = "refused"
-"""A payload: it fails for good, whereever it goes."""
+"""A payload: it fails for good, wherever it goes."""
 
 
 class Counting(Channel):
@@ -59,7 +61,6 @@ class Timed(Channel):
 class Sick(Channel):
     """Its other side takes connections and never answers."""
 
-    name = SICK
     target_required = False
     timeout = 10.0
     concurrency = 32
@@ -83,7 +84,7 @@ def create(database: str, broker_url: str) -> tuple[Celery, Outbox, Installation
     ordered = bool(os.environ.get(ORDERED))
     concurrency = min(batch_size, int(os.environ.get(CONCURRENCY, "50")))
     counting = Counting(batch_size=batch_size, ordered=ordered, concurrency=concurrency)
-    outbox = Outbox(database, channels=[counting, Timed(), Sick()])
+    outbox = Outbox(database, channels=[counting, Timed(), Sick(SICK), Sick(SICK_CAPPED, max_in_flight=100)])
     return app, outbox, install(app, outbox)
 
 

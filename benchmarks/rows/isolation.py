@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from sqlalchemy import delete
 
@@ -34,8 +35,8 @@ class Trouble:
     note: str = ""
 
 
-def _hanging(_channel: str, _count: int) -> Sequence[NewMessage]:
-    return [NewMessage(channel=ours.SICK)] * HANGING
+def _hanging(sick: str) -> Companions:
+    return lambda _channel, _count: [NewMessage(channel=sick, target=ours.BROKEN)] * HANGING
 
 
 def _to_the_broken(channel: str, count: int) -> Sequence[NewMessage]:
@@ -47,10 +48,13 @@ def _refused(share: float, payload: str = ours.REFUSED) -> Companions:
     return lambda channel, count: [NewMessage(channel=channel, payload=payload)] * round(count * share / (1 - share))
 
 
-_SICK = f"200 messages of another channel on the same node, whose other side never answers (timeout {ours.Sick.timeout:g} s)"
+_SICK = (
+    f"{HANGING} messages of another channel on the same node, whose other side never answers (timeout {ours.Sick.timeout:g} s)"
+)
 _AS_MANY = "theirs: as many messages, of which none fails"
 TROUBLES = (
-    Trouble("hanging", _SICK, _hanging, note=f"that channel: concurrency {ours.Sick.concurrency}, breakers as by default"),
+    Trouble("hanging", _SICK, _hanging(ours.SICK), note="that channel: everything as by default"),
+    Trouble("capped", _SICK, _hanging(ours.SICK_CAPPED), note="that channel: max_in_flight of one task less than the node has"),
     Trouble("destination", "a quarter as many to one destination that is down", _to_the_broken),
     Trouble("fail10", "others, so that 1 of 10 fails", _refused(0.1), _refused(0.1, HEALTHY), _AS_MANY),
     Trouble("fail50", "others, so that 1 of 2 fails", _refused(0.5), _refused(0.5, HEALTHY), _AS_MANY),
@@ -113,20 +117,23 @@ def _p99_ms(stack: Ours, companions: Sequence[NewMessage], count: int) -> float:
 
 def _spread(companions: Sequence[NewMessage], count: int) -> Sequence[Sequence[NewMessage]]:
     """Those that come before each of ``count`` messages; a channel that hangs has all of its own at once."""
-    if companions and companions[0].channel == ours.SICK:
+    if companions and companions[0].channel in ours.SICK_CHANNELS:
         return [companions, *[()] * (count - 1)]
     ends = [len(companions) * number // count for number in range(count + 1)]
-    return [companions[start:end] for start, end in zip(ends, ends[1:], strict=False)]
+    return [companions[start:end] for start, end in pairwise(ends)]
 
 
 def _recover(stack: Ours) -> None:
-    """Nothing is left of the trouble, not even what a breaker remembers."""
+    """Nothing is left of the trouble, not even what a breaker remembers, or is told a moment after the last settle."""
 
     def is_over() -> bool:
-        for channel in (ours.CHANNEL, ours.TIMED, ours.SICK):
+        for channel in (ours.CHANNEL, ours.TIMED, *ours.SICK_CHANNELS):
             stack.outbox.cancel(where=MessageFilter(channel=channel))
         return not stack.unsettled()
 
+    def is_forgotten() -> bool:
+        with stack.outbox.store.transaction() as tx:
+            return tx.connection.execute(delete(stack.outbox.store.tables.gates)).rowcount == 0
+
     stack.lab.wait(is_over, "the end of the trouble", every_s=0.2)
-    with stack.outbox.store.transaction() as tx:
-        tx.connection.execute(delete(stack.outbox.store.tables.gates))
+    stack.lab.wait(is_forgotten, "the last failure to be counted", every_s=0.5)

@@ -35,8 +35,8 @@ PATIENCE: Mapping[str, int] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 30_000,
 }
-"""What libpq is told: a host that is gone without a word is noticed within half a minute. By the system's defaults a settle would
-wait for it for hours, and a process with it."""
+"""What libpq is told: a host that is gone without a word is noticed within half a minute. By the system's defaults a settle
+would wait for it for hours, and a process with it."""
 
 # As a scalar subquery the volatile clock is read once a statement, and its value can bound an index scan.
 _NOW = select(cast(func.extract("epoch", func.clock_timestamp()) * 1000, BigInteger)).scalar_subquery()

@@ -15,7 +15,9 @@ ATTEMPTS = 2
     ("pool", "url", "misdeeds"),
     [
         pytest.param("prefork", "postgres_url", MISDEEDS, id="prefork", marks=pytest.mark.postgres),
-        pytest.param("threads", "sqlite_url", SURVIVED, id="threads"),  # here a node is one process, and a supervisor's business
+        pytest.param(
+            "threads", "sqlite_url", SURVIVED, id="threads"
+        ),  # here a node is one process, and a supervisor's business
     ],
 )
 @pytest.mark.proves("T12")
@@ -34,7 +36,9 @@ def test_whatever_a_handler_does_its_message_ends_after_its_attempts_and_its_nei
 
     eventually(
         lambda: stack.statuses() == {"delivered": 140, "failed_terminal": len(hostile)},
-        lambda: f"an end of all, and there are {[deed for deed, id in hostile.items() if not stack.outbox.get(id).completed_at]}",
+        lambda: (
+            f"an end of all, and there are {[deed for deed, id in hostile.items() if not stack.outbox.get(id).completed_at]}"
+        ),
     )
 
     assert {deed: stack.outbox.get(id).terminal_reason for deed, id in hostile.items()} == dict.fromkeys(
