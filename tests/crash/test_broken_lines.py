@@ -35,9 +35,7 @@ def delay(fleet: Fleet, history: History) -> None:
 
 def refuse(fleet: Fleet, history: History) -> None:
     """Amid the work, and until both nodes have been refused."""
-    before = len(fleet.ledger.arrivals())
-    history.commit(workloads.crowd())
-    fleet.until(lambda: len(fleet.ledger.arrivals()) > before, "an arrival")
+    history.commit_and_see_arrive(workloads.crowd())
     fleet.line.refuse()
     history.commit(workloads.letters())
     for node in (fleet.relay, fleet.delivery):
@@ -47,9 +45,7 @@ def refuse(fleet: Fleet, history: History) -> None:
 
 def go_half_open(fleet: Fleet, history: History) -> None:
     """Amid the work, and without an end: what the nodes have in hand is done by others, over lines of their own."""
-    before = len(fleet.ledger.arrivals())
-    history.commit(workloads.crowd())
-    fleet.until(lambda: len(fleet.ledger.arrivals()) > before, "an arrival")
+    history.commit_and_see_arrive(workloads.crowd())
     fleet.line.freeze()
     history.commit(workloads.letters())
     spares = [fleet.another_relay("threads"), fleet.another_delivery("threads")]

@@ -40,10 +40,9 @@ def test_a_clock_that_jumps_by_an_hour_loses_nothing_and_leaves_every_second_cop
     fleet: Fleet, before_ms: int, after_ms: int
 ) -> None:
     set_clocks(fleet, before_ms, before_ms)
-    history, arrived = History(fleet), len(fleet.ledger.arrivals())
+    history = History(fleet)
 
-    history.commit([*workloads.crowd(), *workloads.letters()])
-    fleet.until(lambda: len(fleet.ledger.arrivals()) > arrived, "an arrival")
+    history.commit_and_see_arrive([*workloads.crowd(), *workloads.letters()])
     set_clocks(fleet, after_ms, after_ms)
     history.commit(workloads.letters())
     fleet.rest(history.ids())

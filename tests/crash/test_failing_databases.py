@@ -16,7 +16,7 @@ from tests.crash.lives import Life, Stage
 from tests.crash.oracle import judge
 from tests.servers.postgresql import libpq_url
 
-WORKLOADS = (workloads.letters, workloads.crowd, workloads.refusals, workloads.entries)
+WORKLOADS = (workloads.letters, workloads.crowd, workloads.refusals, workloads.parking)
 
 
 @contextmanager
@@ -128,10 +128,7 @@ def test_a_server_that_fails_amid_the_work_loses_nothing_and_leaves_every_second
     history = History(fleet)
 
     for workload in WORKLOADS:
-        arrived = len(fleet.ledger.arrivals())
-        history.commit(workload())
-        if workload is not workloads.entries:  # whose effects arrive nowhere else
-            fleet.until(lambda arrived=arrived: len(fleet.ledger.arrivals()) > arrived, "an arrival")  # type: ignore[misc]
+        history.commit_and_see_arrive([*workload(), *workloads.entries()])
         fail(fleet)
         fleet.outbox.store.engine.dispose()
     fleet.rest(history.ids())
