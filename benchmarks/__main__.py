@@ -19,6 +19,7 @@ from benchmarks.rows import (
     end_to_end,
     enqueueing,
     inline,
+    isolation,
     latency,
     peers,
     requests,
@@ -48,6 +49,7 @@ BENCHMARKS: dict[str, Callable[[Lab], Iterator[Figures]]] = {
     "contention": scaling.writers_during_delivery,
     "cost": costs.of_a_message,
     "peers": peers.side_by_side,
+    "isolation": isolation.beside_the_sick,
 }
 
 

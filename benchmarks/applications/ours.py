@@ -1,5 +1,6 @@
-"""An application with an outbox; its channel does one INCR a message."""
+"""An application with an outbox; its channel does one INCR a message, and another one is sick."""
 
+import asyncio
 import os
 import time
 
@@ -17,11 +18,18 @@ from benchmarks.applications.settings import (
     broker,
     client,
 )
-from outbox import Attempt, Channel, Message, Outbox
+from outbox import Attempt, Channel, Message, Outbox, PermanentFailure, RetryLater
 from outbox.integrations.celery import Installation, install
 
 CHANNEL = "count"
 TIMED = "timed"
+SICK = "sick"
+SICK_CAPPED = "sick-capped"
+SICK_CHANNELS = (SICK, SICK_CAPPED)
+BROKEN = "broken"
+"""A target of the channels that count: who sends there fails."""
+REFUSED = "refused"
+"""A payload: it fails for good, wherever it goes."""
 
 
 class Counting(Channel):
@@ -35,6 +43,7 @@ class Counting(Channel):
     def send_final(self, message: Message, attempt: Attempt) -> None:
         if nap_s := float(os.environ.get(NAP_S, "0")):
             time.sleep(nap_s)
+        _fail_if_asked(message)
         client().incr(COUNTER)
 
 
@@ -45,7 +54,26 @@ class Timed(Channel):
     target_required = False
 
     def send_final(self, message: Message, attempt: Attempt) -> None:
+        _fail_if_asked(message)
         client().rpush(STARTS, f"{message.id} {time.time()}")
+
+
+class Sick(Channel):
+    """Its other side takes connections and never answers."""
+
+    target_required = False
+    timeout = 10.0
+    concurrency = 32
+
+    async def send_final(self, message: Message, attempt: Attempt) -> None:
+        await asyncio.Event().wait()
+
+
+def _fail_if_asked(message: Message) -> None:
+    if message.target == BROKEN:
+        raise RetryLater("503 of a destination that is down")
+    if message.payload == REFUSED:
+        raise PermanentFailure("422")
 
 
 def create(database: str, broker_url: str) -> tuple[Celery, Outbox, Installation]:
@@ -56,7 +84,7 @@ def create(database: str, broker_url: str) -> tuple[Celery, Outbox, Installation
     ordered = bool(os.environ.get(ORDERED))
     concurrency = min(batch_size, int(os.environ.get(CONCURRENCY, "50")))
     counting = Counting(batch_size=batch_size, ordered=ordered, concurrency=concurrency)
-    outbox = Outbox(database, channels=[counting, Timed()])
+    outbox = Outbox(database, channels=[counting, Timed(), Sick(SICK), Sick(SICK_CAPPED, max_in_flight=100)])
     return app, outbox, install(app, outbox)
 
 

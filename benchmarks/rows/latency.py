@@ -29,15 +29,15 @@ def commit_to_send(lab: Lab) -> Iterator[Figures]:
             return task_id
 
         def measured(name: str, redis: "Redis", send: Callable[[], str]) -> float:
-            delays[name].append(_delays_ms(lab, redis, messages, send))
+            delays[name].append(delays_ms(lab, redis, messages, send))
             return 0.0
 
         contenders = {
             "theirs": lambda: measured("theirs", alone.redis, publish),
             "ours": lambda: measured("ours", stack.redis, lambda: _commit(stack)),
         }
-        _delays_ms(lab, alone.redis, 20, publish)
-        _delays_ms(lab, stack.redis, 20, lambda: _commit(stack))
+        delays_ms(lab, alone.redis, 20, publish)
+        delays_ms(lab, stack.redis, 20, lambda: _commit(stack))
         in_turns(lab.rounds, contenders, lab.told)
     for percent, most in ((50, 2.5), (99, 5.0)):
         of = {name: [percentile(values, percent) for values in rounds] for name, rounds in delays.items()}
@@ -50,7 +50,7 @@ def _commit(stack: Ours) -> str:
         return stack.outbox.enqueue(session, ours.TIMED).id
 
 
-def _delays_ms(lab: Lab, redis: "Redis", messages: int, send: Callable[[], str]) -> list[float]:
+def delays_ms(lab: Lab, redis: "Redis", messages: int, send: Callable[[], str], pace_s: float = PACE_S) -> list[float]:
     """How long each took to begin, counted from the moment when the caller had it committed or published."""
     redis.delete(STARTS)
     committed: dict[str, float] = {}
@@ -58,8 +58,13 @@ def _delays_ms(lab: Lab, redis: "Redis", messages: int, send: Callable[[], str])
     for _ in range(messages):
         message_id = send()
         committed[message_id] = time.time()
-        due += PACE_S
+        due += pace_s
         time.sleep(max(0.0, due - time.monotonic()))
-    lab.wait(lambda: redis.llen(STARTS) >= messages, "every send to begin")
-    starts = dict(line.decode().split() for line in redis.lrange(STARTS, 0, -1))  # type: ignore[union-attr]
-    return [(float(starts[message_id]) - moment) * 1000 for message_id, moment in committed.items()]
+    lab.wait(lambda: committed.keys() <= _starts(redis).keys(), "every send to begin", every_s=0.05)
+    starts = _starts(redis)
+    return [(starts[message_id] - moment) * 1000 for message_id, moment in committed.items()]
+
+
+def _starts(redis: "Redis") -> dict[str, float]:
+    lines = (line.decode().split() for line in redis.lrange(STARTS, 0, -1))  # type: ignore[union-attr]
+    return {message_id: float(moment) for message_id, moment in lines}

@@ -1,6 +1,6 @@
 """A running application of either kind, and how much of its work is done."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -31,11 +31,14 @@ class Ours:
 
     def load(self, count: int, channel: str = ours.CHANNEL) -> None:
         """Commit messages that nobody touches before :meth:`go`."""
+        self.load_mixed([NewMessage(channel=channel)] * count, channel)
+
+    def load_mixed(self, messages: Sequence[NewMessage], channel: str = ours.CHANNEL) -> None:
+        """The same with any messages; those of other channels are not held."""
         self.outbox.pause(channel, reason="being loaded")
-        for start in range(0, count, LOAD_AT_ONCE):
+        for start in range(0, len(messages), LOAD_AT_ONCE):
             with self.outbox.store.transaction() as tx:
-                wanted = min(LOAD_AT_ONCE, count - start)
-                self.outbox.enqueue_many(tx.connection, [NewMessage(channel=channel)] * wanted)
+                self.outbox.enqueue_many(tx.connection, messages[start : start + LOAD_AT_ONCE])
         self.redis.delete(COUNTER)
 
     def go(self, channel: str = ours.CHANNEL) -> None:

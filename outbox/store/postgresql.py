@@ -28,6 +28,16 @@ from outbox.store.sql import RECORDS, Dialect
 FROZEN_TRANSACTION_MS = 30_000
 """A process frozen inside a transaction gives up its locks after this long."""
 
+PATIENCE: Mapping[str, int] = {
+    "connect_timeout": 5,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
+"""What libpq is told: a host that is gone without a word is noticed within half a minute. By the system's defaults a settle
+would wait for it for hours, and a process with it."""
+
 # As a scalar subquery the volatile clock is read once a statement, and its value can bound an index scan.
 _NOW = select(cast(func.extract("epoch", func.clock_timestamp()) * literal_column("1000"), BigInteger)).scalar_subquery()
 
@@ -60,8 +70,8 @@ class PostgreSQLDialect(Dialect):
 
 
 def engine_for(url: URL) -> Engine:
-    """An engine at read committed, whose frozen transactions end by themselves; what the URL says itself wins."""
+    """An engine at read committed, whose frozen transactions and dead connections end; what the URL says itself wins."""
     own = url.normalized_query
     options = [f"-c idle_in_transaction_session_timeout={FROZEN_TRANSACTION_MS}", *own.get("options", ())]
-    patience = {} if "connect_timeout" in own else {"connect_timeout": 5}
+    patience = {name: value for name, value in PATIENCE.items() if name not in own}
     return create_engine(url, isolation_level="READ COMMITTED", connect_args={"options": " ".join(options), **patience})

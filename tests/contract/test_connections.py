@@ -1,10 +1,12 @@
 """How a store holds its database: durable, patient, at read committed, and with a typed error for what is not one."""
 
 import os
+import socket
+from contextlib import closing
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, make_url, text
 from sqlalchemy.exc import OperationalError
 
 from outbox.errors import ConfigurationError, DatabaseUnavailable, TransactionError
@@ -42,6 +44,21 @@ def test_an_applications_postgresql_engine_is_used_at_read_committed(postgres_ou
 def test_a_frozen_process_gives_up_its_locks_on_postgresql(postgres_outbox_url: str, open_on: OpenStore) -> None:
     with open_on(postgres_outbox_url).transaction() as tx:
         assert tx.connection.exec_driver_sql("show idle_in_transaction_session_timeout").scalar_one() == "30s"
+
+
+@pytest.mark.parametrize(("said", "patience_ms"), [({}, 30_000), ({"tcp_user_timeout": "7000"}, 7_000)])
+def test_a_server_that_is_gone_without_a_word_is_noticed_unless_the_url_says_otherwise(
+    postgres_outbox_url: str, open_on: OpenStore, said: dict[str, str], patience_ms: int
+) -> None:
+    url = make_url(postgres_outbox_url).update_query_dict(said).render_as_string(hide_password=False)
+    with open_on(url).transaction() as tx, closing(socket.socket(fileno=os.dup(tx.connection.connection.fileno()))) as line:
+        unanswered = line.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+        idle, interval, count = (
+            line.getsockopt(socket.IPPROTO_TCP, option)
+            for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+        )
+    assert unanswered == patience_ms
+    assert idle + interval * count <= 30
 
 
 @pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:"])

@@ -11,7 +11,10 @@ import pytest
 
 from tests.crash import reporting
 from tests.crash.fleet import Fleet
+from tests.crash.lives import Stage
 from tests.integration.celery.nodes import Nursery
+from tests.servers import postgresql
+from tests.servers.proxy import line_to
 
 RESULT = "crash"
 RECOVERY = "recovery"
@@ -35,6 +38,8 @@ def make_fleet(
 ) -> Iterator[MakeFleet]:
     """A fleet on a database (`sqlite`, `postgresql`) with a pool (`prefork`, `threads`); there is one at a time.
 
+    ``line_to`` (`database`, `broker`) gives its nodes a line that the test can break; ``server=True`` a PostgreSQL of its own.
+
     It serves one test after the other until one fails, whose messages may still be about.
     """
     current: dict[tuple[object, ...], Fleet] = {}
@@ -56,13 +61,35 @@ def _fleet(
     resources: ExitStack,
 ) -> Fleet:  # fmt: skip
     url = f"sqlite:///{directory / 'outbox.db'}"
-    if database == "postgresql":
+    if options.get("server"):
+        options["server"] = server = resources.enter_context(postgresql.running_own(durable=True))
+        url = server.create_database()
+    elif database == "postgresql":
         url = resources.enter_context(request.getfixturevalue("postgres_server").database())
     broker = request.getfixturevalue("redis_server")
     broker.flush()
+    if what := options.pop("line_to", None):
+        line, through = resources.enter_context(line_to({"database": url, "broker": broker.url}[what]))
+        options |= {"line": line, "through": {what: through}}
     fleet = Fleet(url, broker.url, pool, directory, nursery, **options)
     resources.callback(fleet.close)
     return fleet
+
+
+@pytest.fixture(scope="module", params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+def stage(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """An outbox on each database for the lives of a module. What it could not record, its next task records."""
+    with ExitStack() as resources, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("outbox.recording.RETRY_S", 3600.0)
+        if request.param == "sqlite":
+            stage = Stage(f"sqlite:///{tmp_path_factory.mktemp('stage') / 'outbox.db'}")
+        else:
+            url = resources.enter_context(request.getfixturevalue("postgres_server").database())
+            line, through = resources.enter_context(line_to(url))
+            stage = Stage(through, line)
+        resources.callback(stage.close)
+        stage.outbox.upgrade_schema()
+        yield stage
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

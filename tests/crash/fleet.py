@@ -20,6 +20,8 @@ from tests.crash.hand import ROOT, Hand
 from tests.crash.receiver import Ledger
 from tests.integration.celery.nodes import Node, Nursery, eventually
 from tests.integration.celery.stack import WITHOUT_CHATTER
+from tests.servers.postgresql import OwnPostgresServer
+from tests.servers.proxy import Proxy
 
 APPLICATION = "tests.crash.app"
 PATIENCE_S = 60.0
@@ -31,15 +33,31 @@ class Fleet:
 
     def __init__(
         self, database: str, broker: str, pool: str, directory: Path, nursery: Nursery, *, is_naive: bool = False,
-        deliveries: int = 1,
+        deliveries: int = 1, line: Proxy | None = None, through: Mapping[str, str] | None = None, has_clocks: bool = False,
+        server: OwnPostgresServer | None = None,
     ) -> None:  # fmt: skip
+        """``line``, to ``database`` or ``broker`` as ``through`` names them, is that of the relay and the delivery node.
+
+        Beat, spare nodes, the hand and the test have lines of their own, which never break. With ``has_clocks`` it is the same
+        with their clocks: ``clock`` is everybody's but these two nodes', ``their_clock`` theirs.
+        """
+        self._line = line
+        self._server = server
+        self.clock, self.their_clock = directory / "clock", directory / "their-clock"
+        for clock in (self.clock, self.their_clock):
+            clock.write_text("0")
+        if has_clocks:
+            through = {**(through or {}), "clock": str(self.their_clock)}
         plans = directory / "plans"
         plans.mkdir()
         self.plans_directory = plans
         self.plans = Plans(plans)
         self._receiver = _receiver(directory / "ledger.db")
         assert self._receiver.stdout is not None
-        self.settings = Settings(database, broker, self._receiver.stdout.readline().strip(), str(plans), naive=is_naive)
+        self.settings = Settings(
+            database, broker, self._receiver.stdout.readline().strip(), str(plans), naive=is_naive,
+            clock=str(self.clock) if has_clocks else "",
+        )  # fmt: skip
         self.ledger = Ledger(directory / "ledger.db")
         self.outbox = create(self.settings)[1]
         self.outbox.on_commit = None
@@ -51,12 +69,24 @@ class Fleet:
         self.hand = Hand()
         self._nursery = nursery
         self._queues = ",".join(f"outbox.{channel.name}" for channel in channels(self.settings.receiver))
-        self.relay = self._worker("relay", pool, "outbox.relay", 2)
-        self.delivery = self._worker("delivery", pool, self._queues, deliveries)
+        self.relay = self._worker("relay", pool, "outbox.relay", 2, through)
+        self.delivery = self._worker("delivery", pool, self._queues, deliveries, through)
         self.beat = self._node("beat", ["beat", "-s", str(directory / "schedule"), "-l", "WARNING"], "")
         self.nodes = [self.relay, self.delivery, self.beat]
         for node in (self.relay, self.delivery):
             node.await_ready()
+
+    @property
+    def line(self) -> Proxy:
+        """The line that may break."""
+        assert self._line is not None, "this fleet was made without"
+        return self._line
+
+    @property
+    def server(self) -> OwnPostgresServer:
+        """The PostgreSQL that may fail."""
+        assert self._server is not None, "this fleet was made without"
+        return self._server
 
     def tend(self) -> None:
         """Start what has died."""
@@ -141,12 +171,12 @@ class Fleet:
         self._receiver.communicate("")
         self.outbox.close()
 
-    def _worker(self, role: str, pool: str, queues: str, concurrency: int) -> Node:
+    def _worker(self, role: str, pool: str, queues: str, concurrency: int, through: Mapping[str, str] | None = None) -> Node:
         options = ["-n", f"{role}@here", "-P", pool, "-c", str(concurrency), "-Q", queues, "-l", "INFO"]
-        return self._node(role, ["worker", *WITHOUT_CHATTER, *options], " ready.")
+        return self._node(role, ["worker", *WITHOUT_CHATTER, *options], " ready.", **(through or {}))
 
-    def _node(self, role: str, arguments: Sequence[str], ready: str) -> Node:
-        environment = replace(self.settings, role=role).to_environment()
+    def _node(self, role: str, arguments: Sequence[str], ready: str, **settings: str) -> Node:
+        environment = replace(self.settings, role=role, **settings).to_environment()
         return Node(self._nursery, role, arguments, environment, ready, APPLICATION)
 
 

@@ -42,6 +42,12 @@ class History:
                 fleet.outbox.enqueue(connection, "plain", payload={}, idempotency_key=undone)
             connection.rollback()
 
+    def commit_and_see_arrive(self, orders: Iterable[Order]) -> None:
+        """And wait until something has arrived since: the work is under way."""
+        fleet, arrived = self._fleet, len(self._fleet.ledger.arrivals())
+        self.commit(orders)
+        fleet.until(lambda: len(fleet.ledger.arrivals()) > arrived, "an arrival")
+
     def commit_by_hand(self, orders: Iterable[Order]) -> bool:
         """In a process that may die of it; whether it came to its end."""
         exit_code = self._fleet.does("commit", orders=self._named(orders))

@@ -1,8 +1,8 @@
 """The application under test: one Celery app with an outbox, built alike in the tests and in the worker processes.
 
 What a send does is written in the message's payload, so that a test scripts the behaviour of processes that it did not start:
-``wait_for`` (a path: wait until it exists), ``die`` (how the process ends), ``raises`` (``retry``, ``permanent``, ``unknown``),
-each on the attempts listed under ``on`` (default: the first).
+``wait_for`` (a path: wait until it exists), ``die`` (how the process ends), ``misdeed`` (see :mod:`.misdeeds`), ``raises``
+(``retry``, ``permanent``, ``unknown``), each on the attempts listed under ``on`` (default: the first).
 """
 
 import json
@@ -24,6 +24,7 @@ from outbox.policy import retry
 from outbox.policy.retry import Backoff
 from outbox.store import claiming
 from tests.integration.celery.ledger import Ledger
+from tests.integration.celery.misdeeds import MISDEEDS
 
 ENVIRONMENT = "OUTBOX_TEST_SETTINGS"
 
@@ -78,6 +79,8 @@ class Scripted(Channel):
             _wait_for(Path(script["wait_for"]))
         if "die" in script:
             DEATHS[script["die"]]()
+        if "misdeed" in script:
+            MISDEEDS[script["misdeed"]]()
         if "raises" in script:
             raise REFUSALS[script["raises"]]("as the payload asked")
         self._ledger.record(message, attempt, event="returned")
@@ -139,6 +142,8 @@ def _channels(ledger: Ledger) -> list[Channel]:
         Scripted("brief", ledger, timeout=1),
         Scripted("ordered", ledger, concurrency=4, ordered=True),
         ScriptedAsync("loop", ledger, concurrency=50),
+        Scripted("wild", ledger, timeout=1, batch_size=1, target_breaker=None),
+        ScriptedAsync("wild-loop", ledger, timeout=1, batch_size=1, target_breaker=None),
     ]
 
 

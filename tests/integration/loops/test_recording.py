@@ -21,7 +21,6 @@ from outbox.store import sqlite
 from outbox.telemetry import AttemptFinished, Event, LeaseLost, SettleDelayed
 from outbox.testing import FakeClock
 from tests.integration.conftest import OpenOutbox
-from tests.integration.loops.proxy import proxy
 from tests.integration.loops.scene import (
     AsyncChat,
     Chat,
@@ -39,6 +38,7 @@ from tests.integration.loops.scene import (
     statuses,
 )
 from tests.servers.postgresql import OwnPostgresServer
+from tests.servers.proxy import line_to
 
 BOTH = pytest.mark.parametrize("kind", [Chat, AsyncChat], ids=["plain", "async"])
 
@@ -224,9 +224,8 @@ def test_a_database_that_goes_away_in_a_send_and_comes_back_gets_the_outcome_onc
 @pytest.fixture
 def behind_a_proxy(postgres_outbox_url: str) -> Iterator[tuple[Outbox, Any]]:
     """An outbox whose connections go through a proxy that can lose an answer."""
-    url = make_url(postgres_outbox_url)
-    with proxy(str(url.host), int(url.port or 5432)) as line:
-        outbox = Outbox(url.set(host="127.0.0.1", port=line.port).update_query_dict({"sslmode": "disable"}))
+    with line_to(postgres_outbox_url) as (line, through):
+        outbox = Outbox(through)
         yield outbox, line
         outbox.close()
 
