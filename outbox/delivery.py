@@ -205,6 +205,8 @@ class _Task:
             self._report.released += len(unstarted)
             self._recorder.attempt(self._channel.name, lambda: self._store.release(unstarted))
         self._gatekeeper.write()
+        if self._gatekeeper.has_closed:
+            self.stop()  # the next claim knows whom to leave out
 
     def _count(self, ended: Sequence[Ended], recorded: frozenset[str]) -> None:
         for settlement in (end.settlement for end in ended if end.settlement.id in recorded):

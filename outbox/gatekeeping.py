@@ -1,13 +1,14 @@
 """What a delivery task tells about its channel and targets: not ready, gone, failing in a row, or well again."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 from outbox.channels.base import Channel
 from outbox.message import Message
 from outbox.outcome import Deferred, Delivered, Outcome, Rejected, Retry, Unknown
 from outbox.policy import retry
+from outbox.policy.destination import Breaker
 from outbox.recording import Recorder
 from outbox.store.protocol import Store
 from outbox.store.records import GateKind
@@ -30,6 +31,8 @@ class Gatekeeper:
         self._well: set[str] = set()
         self._reason = ""
         self._closures: list[Callable[[], object]] = []
+        self.has_closed = False
+        """Whether a breaker has opened, so that what the task has not begun may be for a destination that is closed."""
 
     def hear(self, message: Message, outcome: Outcome | None) -> bool:
         """Take an outcome into account; whether the task may begin further sends."""
@@ -61,9 +64,13 @@ class Gatekeeper:
         for counted, breaker in ((failures, self._channel.target_breaker), (+whole, self._channel.channel_breaker)):
             if counted and breaker is not None:
                 self._watched = True
-                closures.append(partial(self._store.note_failures, name, counted, breaker, reason=self._reason))
+                closures.append(partial(self._note_failures, counted, breaker))
         for write in closures:
             self._recorder.attempt(name, write)
+
+    def _note_failures(self, failures: Mapping[str, int], breaker: Breaker) -> None:
+        if self._store.note_failures(self._channel.name, failures, breaker, reason=self._reason):
+            self.has_closed = True
 
     def _count(self, message: Message, failure: str | None) -> None:
         """Failures in a row: a success begins the row anew, and where nobody counts there is none."""
