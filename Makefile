@@ -73,11 +73,14 @@ test-integration: $(STAMP)  ## Real brokers, databases and Celery workers
 test-crash: $(STAMP)  ## Processes killed at every point, on both databases and pools (long; REPORT=file.json)
 	OUTBOX_CRASH_REPORT="$(REPORT)" $(PYTEST) -m crash -n $(TEST_PROCESSES) --dist loadgroup $(ARGS)
 
-MINUTES ?= 10
+MINUTES ?= 30
 
+# Both databases beside each other; build/soak-*.txt grows by a line a minute. REPORT=docs/reference/soak.json keeps what was
+# found; docs/soak.py makes the page of it.
 .PHONY: soak
-soak: $(STAMP)  ## Everything dies at any moment while messages keep coming (MINUTES=10)
-	OUTBOX_SOAK_MINUTES=$(MINUTES) $(PYTEST) tests/crash/test_soak.py $(ARGS)
+soak: $(STAMP)  ## Everything dies at any moment while messages keep coming (MINUTES=30, REPORT=file.json)
+	OUTBOX_SOAK_MINUTES=$(MINUTES) OUTBOX_SOAK_REPORT="$(REPORT)" $(PYTEST) tests/crash/test_soak.py \
+		-n $(TEST_PROCESSES) --dist loadgroup $(ARGS)
 
 .PHONY: bench
 bench: $(STAMP)  ## Measure beside bare Celery, bare clients and empty tables (ARGS=--quick for a look)
