@@ -30,6 +30,39 @@ def in_background(work: Callable[..., _Result], *arguments: Any, **options: Any)
     return future
 
 
+def waiting(store: SQLStore, work: Callable[..., _Result], *arguments: Any, **options: Any) -> "Future[_Result]":
+    """Run ``work`` beside the test, and return once it waits for the transaction that the test holds open."""
+    if store.sql.dialect.locks_rows:
+        future = in_background(work, *arguments, **options)
+        await_lock_wait(store)
+        return future
+    begins, test = threading.Event(), threading.get_ident()
+
+    def notice(*statement: Any) -> None:
+        if threading.get_ident() != test and statement[2] == "BEGIN IMMEDIATE":
+            begins.set()
+
+    event.listen(store.engine, "before_cursor_execute", notice)
+    try:
+        future = in_background(work, *arguments, **options)
+        assert begins.wait(PATIENCE_S), "nobody begins a transaction"
+    finally:
+        event.remove(store.engine, "before_cursor_execute", notice)
+    assert not future.done()
+    return future
+
+
+def passing(store: SQLStore, work: Callable[..., _Result], *arguments: Any, **options: Any) -> "Future[_Result]":
+    """Run ``work`` beside the transaction that the test holds open: where rows are locked it passes those, and is over when
+    this returns; SQLite has one writer, for whom it waits.
+    """
+    if not store.sql.dialect.locks_rows:
+        return waiting(store, work, *arguments, **options)
+    future = in_background(work, *arguments, **options)
+    result(future)
+    return future
+
+
 def await_lock_wait(store: SQLStore, waiting: int = 1) -> None:
     """Return once ``waiting`` transactions on the PostgreSQL database wait for a lock."""
     watch = text("select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'")
