@@ -39,7 +39,7 @@ class Limits:
     memory_mb: float = 8.0
     handles: int = 10
     latency: float = 2.0
-    latency_s: float = 0.25
+    latency_s: float = 0.5
     past: float = 2.0
     past_more: float = 4.0
 

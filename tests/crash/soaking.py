@@ -1,5 +1,6 @@
 """A soak under way: commit without end, let the siege strike, look every few seconds, and tell of each minute."""
 
+import os
 import random
 import time
 from collections import Counter
@@ -26,7 +27,7 @@ from tests.integration.celery.nodes import Node
 
 COMMIT_EVERY_S = 0.4
 LOOK_EVERY_S = 2.0
-FULL = 1_000
+FULL = 150
 """Messages that are not at rest; above them the application waits."""
 AMPLE_ATTEMPTS = 50
 """So that nothing dies of the siege that was meant to arrive."""
@@ -55,6 +56,8 @@ class Minute:
     handles: int
     wal_mb: float
     past: float
+    load: float
+    """Of the machine, averaged over the minute: above the number of its processors everything is slow for want of them."""
     pinned: bool
 
 
@@ -197,7 +200,8 @@ class Soak:
             _round(endurance.quantile(seconds, 0.5)), _round(endurance.quantile(seconds, 0.99)),
             round(endurance.worst(since, lambda s: sum(s.memory_mb.values())), 1),
             int(endurance.worst(since, lambda s: sum(s.handles.values()))),
-            round(endurance.worst(since, lambda s: s.wal_mb), 1), round(endurance.worst(since, lambda s: s.past), 1), pinned,
+            round(endurance.worst(since, lambda s: s.wal_mb), 1), round(endurance.worst(since, lambda s: s.past), 1),
+            round(os.getloadavg()[0], 1), pinned,
         )  # fmt: skip
         self._told = replace(
             told, enqueued=enqueued, arrivals=told.arrivals + len(arrivals), deaths=self.deaths(), samples=len(self.samples)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from outbox.store.sqlite import LONGEST_WAL_BYTES
 from tests.crash import gauges
 from tests.crash.conftest import SOAK
 from tests.crash.endurance import Limits
@@ -37,7 +38,7 @@ class Ground:
 
 
 GROUNDS = [
-    Ground("sqlite", "prefork", "threads", Limits(past_more=4)),
+    Ground("sqlite", "prefork", "threads", Limits(past_more=LONGEST_WAL_BYTES / gauges.MB)),
     Ground("postgresql", "threads", "prefork", Limits(past_more=1_500)),
 ]
 
