@@ -89,6 +89,8 @@ class Soak:
     away: Counter[str] = field(default_factory=Counter)
     _queued: dict[str, float] = field(default_factory=dict)
     _told: _Told = field(default_factory=_Told)
+    _was_pinned: bool = False
+    """Since the last line."""
 
     def __post_init__(self) -> None:
         self.history = History(self.fleet)
@@ -106,6 +108,7 @@ class Soak:
             self.siege.spares_the_database = now >= (PINNED[0] - 0.05) * self.length_s
             self.siege.step(now)
             is_pinned = PINNED[0] * self.length_s <= now < PINNED[1] * self.length_s
+            self._was_pinned |= is_pinned
             if is_pinned and reader is None:
                 reader = self.database.pin()
             elif reader is not None and not is_pinned:
@@ -117,13 +120,13 @@ class Soak:
                 self._look(now)
                 look_at = now + LOOK_EVERY_S
             if now >= tell_at:
-                tell(self._line(now, pinned=reader is not None))
+                tell(self._line(now))
                 tell_at += 60
             time.sleep(0.02)
         self.siege.lift()
         if reader is not None:
             reader.close()
-        tell(self._line(now, pinned=False))
+        tell(self._line(now))
 
     def come_to_rest(self) -> float:
         """How many seconds it took until nothing was left to do, first with all nodes, then with the veterans alone."""
@@ -181,7 +184,7 @@ class Soak:
         else:
             self.samples.append(sample)
 
-    def _line(self, now: float, *, pinned: bool) -> Minute:
+    def _line(self, now: float) -> Minute:
         told, since = self._told, self.samples[self._told.samples :]
         while True:
             try:
@@ -201,11 +204,12 @@ class Soak:
             round(endurance.worst(since, lambda s: sum(s.memory_mb.values())), 1),
             int(endurance.worst(since, lambda s: sum(s.handles.values()))),
             round(endurance.worst(since, lambda s: s.wal_mb), 1), round(endurance.worst(since, lambda s: s.past), 1),
-            round(os.getloadavg()[0], 1), pinned,
+            round(os.getloadavg()[0], 1), self._was_pinned,
         )  # fmt: skip
         self._told = replace(
             told, enqueued=enqueued, arrivals=told.arrivals + len(arrivals), deaths=self.deaths(), samples=len(self.samples)
         )
+        self._was_pinned = False
         self.minutes.append(line)
         return line
 
