@@ -73,6 +73,10 @@ test-integration: $(STAMP)  ## Real brokers, databases and Celery workers
 test-crash: $(STAMP)  ## Processes killed at every point, on both databases and pools (long; REPORT=file.json)
 	OUTBOX_CRASH_REPORT="$(REPORT)" $(PYTEST) -m crash -n $(TEST_PROCESSES) --dist loadgroup $(ARGS)
 
+.PHONY: test-rules
+test-rules: $(STAMP)  ## Each rule that closes a race, taken out: the tests that stand for it must fail (long)
+	$(PYTEST) tests/rules $(ARGS)
+
 MINUTES ?= 30
 
 # Both databases beside each other; build/soak-*.txt grows by a line a minute. REPORT=docs/reference/soak.json keeps what was

@@ -1,5 +1,6 @@
 """A second process in a thread, and how to tell that it waits for a lock."""
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ from outbox.store.sqlstore import SQLStore
 
 _Result = TypeVar("_Result")
 
-PATIENCE_S = 20.0
+PATIENCE_S = float(os.environ.get("OUTBOX_TEST_PATIENCE_S", "20"))
 
 
 def in_background(work: Callable[..., _Result], *arguments: Any, **options: Any) -> "Future[_Result]":

@@ -8,13 +8,13 @@ import pytest
 from sqlalchemy import create_engine
 
 from outbox.message import Claim, Message
-from outbox.policy.destination import Limits
+from outbox.policy.destination import Breaker, Limits
 from outbox.store import arriving, claiming, enqueueing, operating, settling, sweeping, taking
 from outbox.store.records import Claimed, Lane, MessageFilter, Settled, Stamp, Taker
 from outbox.store.sql import Transaction
 from outbox.store.sqlstore import SQLStore
 from outbox.testing import FakeClock
-from tests.contract.concurrency import await_lock_wait, in_background, passing, result, waiting
+from tests.contract.concurrency import await_lock_wait, in_background, passing, pausing_before, result, waiting
 from tests.contract.conftest import OpenStore
 from tests.contract.steps import (
     CHANNEL,
@@ -77,6 +77,21 @@ def enqueue_one(store: SQLStore, key: str) -> tuple[str, bool]:
     return queued.id, queued.created
 
 
+def test_an_enqueue_of_a_key_whose_row_goes_between_its_two_looks_stands(postgres_store: SQLStore) -> None:
+    """It conflicts, and when it asks with what, that is gone."""
+    store = postgres_store
+    enqueue(store, new_row(id="m", idempotency_key="k"))
+    with pausing_before(store, "SELECT message_outbox.id FROM message_outbox") as (reached, go_on):
+        second = in_background(enqueue_one, store, "k")
+        assert reached.wait(20)
+        with store.transaction() as tx:
+            tx.connection.execute(store.tables.messages.delete())
+        go_on.set()
+        message_id, created = result(second)
+    assert created
+    assert message_id != "m"
+
+
 def test_the_same_keys_in_opposite_orders_do_not_lock_up(postgres_store: SQLStore) -> None:
     store = postgres_store
 
@@ -120,6 +135,18 @@ def test_a_claim_passes_over_a_row_that_an_operator_is_cancelling(store: SQLStor
         cancel_in(tx, "a")
         claims = passing(store, claim, store)
     assert ids(result(claims)) == ["b"]
+
+
+def test_two_claims_at_once_send_one_probe(store: SQLStore, clock: FakeClock) -> None:
+    """Both have seen that the destination is half open."""
+    store.note_failures(CHANNEL, {"a": 1}, Breaker(failures=1, open_s=30), reason="HTTP 503")
+    enqueue_named(store, "1", "2", target="a")
+    clock.advance(MINUTE)
+    probing = Limits(probed=frozenset({"a"}), permit_ms=MINUTE)
+    with store.transaction() as tx:
+        first = claiming.claim(tx, LANE, 1, probing)
+        second = waiting(store, store.claim, LANE, 1, probing)
+    assert (len(first.claims), len(result(second).claims)) == (1, 0)
 
 
 def test_two_redispatches_at_once_publish_a_row_once(store: SQLStore, clock: FakeClock) -> None:
