@@ -248,14 +248,24 @@ PRESSURE: Sequence[Rule] = [
         NEITHER,
     ),
     Rule(
-        "The horizon grows with the wait: hours without workers publish a bounded number of copies.",
+        "The horizon of what is published again grows with the wait: hours without workers publish few copies.",
         f"{STORE}/claiming.py",
         "clamp(sql.now - row.next_attempt_at, SHORTEST_HORIZON_MS, LONGEST_HORIZON_MS)",
         "SHORTEST_HORIZON_MS",
         _tests(
             f"{CONTRACT}/test_claim.py",
-            "the_dispatch_horizon_grows_with_the_wait",
+            "what_is_published_again_may_wait_as_long_as_it_has_so_far_up_to_ten_minutes",
             "hours_without_workers_publish_a_bounded_number_of_copies",
+        ),
+    ),
+    Rule(
+        "That of a claim does not: one lost copy must not cost a key as long again as it has waited.",
+        f"{STORE}/claiming.py",
+        "lease_until=sql.now + SHORTEST_HORIZON_MS, blocked",
+        "lease_until=_horizon(sql, m.c), blocked",
+        _tests(
+            f"{CONTRACT}/test_claim.py",
+            "what_is_claimed_is_published_again_after_a_minute_however_long_it_has_waited_for_its_turn",
         ),
     ),
     Rule(

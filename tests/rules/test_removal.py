@@ -21,6 +21,8 @@ PATIENCE_S = 5
 """Of a test that waits for what will not come any more."""
 IMPORTED_ALREADY = ("-W", "ignore::pytest.PytestAssertRewriteWarning")
 """By the runner, whose runs are the quicker for it."""
+PLUGINS = [part for name in ("pytest_asyncio.plugin", "pytest_timeout", "xdist.plugin") for part in ("-p", name)]
+"""Those that the tests and the configuration know; the others would take longer to load than the tests to run."""
 MISTAKES = ("NameError", "SyntaxError", "TypeError", "AttributeError", "ImportError", "ModuleNotFoundError")
 """Whoever fails by one of these has noticed that the code was spoilt, and not that the rule is missing."""
 
@@ -43,7 +45,10 @@ class Runner:
 
     def __init__(self, directory: Path, server_url: str) -> None:
         self._directory = directory
-        self._environment = {"OUTBOX_TEST_POSTGRES_URL": server_url, "OUTBOX_TEST_PATIENCE_S": str(PATIENCE_S)}
+        self._environment = {
+            "OUTBOX_TEST_POSTGRES_URL": server_url, "OUTBOX_TEST_PATIENCE_S": str(PATIENCE_S),
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+        }  # fmt: skip
         self._process = subprocess.Popen(
             [sys.executable, "-B", "-m", runner.__name__], cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
@@ -51,7 +56,7 @@ class Runner:
     def failures(self, tests: Sequence[str]) -> Iterator[str]:
         """The names of the tests, parameters included, that failed for want of the rule."""
         report, output = self._directory / "report.xml", self._directory / "output"
-        arguments = ["-q", "-p", "no:cacheprovider", f"--junitxml={report}", *IMPORTED_ALREADY, *tests]
+        arguments = ["-q", "-p", "no:cacheprovider", f"--junitxml={report}", *IMPORTED_ALREADY, *PLUGINS, *tests]
         order = {"directory": str(self._directory), "arguments": arguments, "environment": self._environment}
         assert self._process.stdin is not None
         assert self._process.stdout is not None
