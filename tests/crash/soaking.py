@@ -31,6 +31,7 @@ FULL = 150
 """Messages that are not at rest; above them the application waits."""
 AMPLE_ATTEMPTS = 50
 """So that nothing dies of the siege that was meant to arrive."""
+CONVERSATIONS = 8
 DIES_BY_HAND = 0.1
 MIX = (
     workloads.letters, workloads.crowd, workloads.refusals, workloads.parking, workloads.asking, workloads.entries,
@@ -163,7 +164,8 @@ class Soak:
 
     def _commit(self) -> None:
         """Now and then in a process that dies of it."""
-        orders = [_ample(order) for order in self.chance.choice(MIX)()]
+        conversation = self.chance.randrange(CONVERSATIONS)
+        orders = [_ample(order, conversation) for order in self.chance.choice(MIX)()]
         try:
             if self.chance.random() < DIES_BY_HAND:
                 self.fleet.plans.lay(self.chance.choice(["enqueue.inserted", "enqueue.nudge"]), {1: Act.KILL})
@@ -225,10 +227,13 @@ class Soak:
             return int(tx.connection.execute(text("select count(*) from orders")).scalar_one())
 
 
-def _ample(order: Order) -> Order:
-    if order.fate is not Fate.DELIVERED:
-        return order
-    return replace(order, fields={"max_attempts": AMPLE_ATTEMPTS, **order.fields})
+def _ample(order: Order, conversation: int = 0) -> Order:
+    fields = dict(order.fields)
+    if "ordering_key" in fields:
+        fields["ordering_key"] += str(conversation)
+    if order.fate is Fate.DELIVERED:
+        fields.setdefault("max_attempts", AMPLE_ATTEMPTS)
+    return replace(order, fields=fields)
 
 
 def _round(seconds: float | None) -> float | None:
