@@ -94,6 +94,11 @@ bench: $(STAMP)  ## Measure beside bare Celery, bare clients and empty tables (A
 docs: $(STAMP)  ## Build the documentation's site into build/site
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
 
+# Ends with 3 instead of 1 (which make makes 2 of) where no service could be asked: see deploy/audit.py.
+.PHONY: audit
+audit: $(STAMP)  ## Ask a vulnerability service about every version in the lock (needs a network)
+	$(BIN)/python deploy/audit.py
+
 # One Python of every minor version that is new enough, from PATH and from pyenv.
 PYTHONS ?= $(shell for candidate in python3 python3.{11,12,13,14,15} $${PYENV_ROOT:-$$HOME/.pyenv}/versions/*/bin/python; do \
 	"$$candidate" -c 'import sys; v = sys.version_info; v >= (3, 11) and print(v.minor, sys.executable)' 2>/dev/null || true; \

@@ -217,8 +217,10 @@ def test_an_attempt_whose_row_was_taken_since_records_nothing(store: SQLStore, c
     rescued(store, clock)
     clock.advance(5 * SECOND)
     fresh = begin_again(store, "m")
+    before = stored(store, "m").columns
     for verdict in (DELIVERED, *FAILURES):
         assert settle(store, stale, verdict).lost == {"m"}
+        assert stored(store, "m").columns == before
     assert settle(store, fresh, DELIVERED).recorded == {"m"}
 
 
