@@ -178,14 +178,6 @@ TIME: Sequence[Rule] = [
         NEITHER,
     ),
     Rule(
-        "A send that waits behind another of its key is withdrawn when its turn comes too late for its lease.",
-        "outbox/delivery.py",
-        "if time.monotonic() > following.begin_by:",
-        "if False:",
-        _tests(f"{LOOPS}/test_delivery.py", "rows_whose_turn_comes_too_late_for_their_lease_are_given_back_uncharged"),
-        NEITHER,
-    ),
-    Rule(
         "A send that outlives its timeout is on record as unknown while its lease still holds.",
         "outbox/delivery.py",
         "if job.is_overdue() and not self._trains.is_waiting(job)]:",
