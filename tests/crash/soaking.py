@@ -146,7 +146,7 @@ class Soak:
     def growth(self, limits: endurance.Limits) -> Sequence[str]:
         """What endurance is missing."""
         gone = [
-            f"ended: {node.name}, whom nobody struck"
+            f"ended: {node.name}, whom nobody struck, with the words {_last_words(node.log())!r}"
             for node, pid in zip(self.veterans, self._pids, strict=True)
             if node.pid != pid
         ]
@@ -234,6 +234,11 @@ def _ample(order: Order, conversation: int = 0) -> Order:
     if order.fate is Fate.DELIVERED:
         fields.setdefault("max_attempts", AMPLE_ATTEMPTS)
     return replace(order, fields=fields)
+
+
+def _last_words(log: str) -> str:
+    """The end of what a node said in its life before the present one, which begins with Celery's banner."""
+    return log.rpartition(" -------------- ")[0][-2_000:]
 
 
 def _round(seconds: float | None) -> float | None:
