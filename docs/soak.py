@@ -46,9 +46,9 @@ def page(runs: Runs, beside: str) -> str:
 
 def summarised(text: str, runs: Runs) -> str:
     """``text`` with the sums of the runs between its marks."""
-    before, _, rest = text.partition(BEGIN)
+    before, mark, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}{_summary(runs)}\n{END}{after}"
+    return f"{before}{BEGIN}{_summary(runs)}\n{END}{after}" if mark else text
 
 
 def sound(runs: Runs) -> bool:
