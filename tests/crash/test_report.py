@@ -18,9 +18,9 @@ def test_the_pages_say_what_the_figures_say() -> None:
 def test_the_page_of_a_soak_tells_each_minute_and_the_sums() -> None:
     minute = Minute(1, 960, 950, 12, 3, 0.31, None, 187.2, 60, 4.0, 4.0, 1.5, pinned=True)
     run = {
-        "database": "sqlite", "killed pool": "prefork", "spared pool": "threads", "length_min": 30.0, "seed": 7, "messages": 960,
-        "deaths": 12, "at checkpoints": 9, "struck": {"broker killed": 3}, "lost": 0, "duplicated": 2, "rest_s": 1.5,
-        "problems": [], "minutes": [vars(minute)],
+        "database": "sqlite", "killed pool": "prefork", "spared pool": "threads", "length_min": 30.0, "seed": 7,
+        "messages": 960, "deaths": 12, "at checkpoints": 9, "struck": {"broker killed": 3}, "lost": 0, "duplicated": 2,
+        "rest_s": 1.5, "problems": [], "minutes": [vars(minute)],
     }  # fmt: skip
     runs = [run, {**run, "database": "postgresql"}]
 
