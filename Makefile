@@ -73,11 +73,18 @@ test-integration: $(STAMP)  ## Real brokers, databases and Celery workers
 test-crash: $(STAMP)  ## Processes killed at every point, on both databases and pools (long; REPORT=file.json)
 	OUTBOX_CRASH_REPORT="$(REPORT)" $(PYTEST) -m crash -n $(TEST_PROCESSES) --dist loadgroup $(ARGS)
 
-MINUTES ?= 10
+.PHONY: test-rules
+test-rules: $(STAMP)  ## Each rule that closes a race, taken out: the tests that stand for it must fail (long)
+	$(PYTEST) tests/rules $(ARGS)
 
+MINUTES ?= 30
+
+# Both databases beside each other; build/soak-*.txt grows by a line a minute. REPORT=docs/reference/soak.json keeps what was
+# found; docs/soak.py makes the page of it.
 .PHONY: soak
-soak: $(STAMP)  ## Everything dies at any moment while messages keep coming (MINUTES=10)
-	OUTBOX_SOAK_MINUTES=$(MINUTES) $(PYTEST) tests/crash/test_soak.py $(ARGS)
+soak: $(STAMP)  ## Everything dies at any moment while messages keep coming (MINUTES=30, REPORT=file.json)
+	OUTBOX_SOAK_MINUTES=$(MINUTES) OUTBOX_SOAK_REPORT="$(REPORT)" $(PYTEST) tests/crash/test_soak.py \
+		-n $(TEST_PROCESSES) --dist loadgroup $(ARGS)
 
 .PHONY: bench
 bench: $(STAMP)  ## Measure beside bare Celery, bare clients and rivals (ARGS=--quick for a look)
@@ -86,6 +93,11 @@ bench: $(STAMP)  ## Measure beside bare Celery, bare clients and rivals (ARGS=--
 .PHONY: docs
 docs: $(STAMP)  ## Build the documentation's site into build/site
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+
+# Ends with 3 instead of 1 (which make makes 2 of) where no service could be asked: see deploy/audit.py.
+.PHONY: audit
+audit: $(STAMP)  ## Ask a vulnerability service about every version in the lock (needs a network)
+	$(BIN)/python deploy/audit.py
 
 # One Python of every minor version that is new enough, from PATH and from pyenv.
 PYTHONS ?= $(shell for candidate in python3 python3.{11,12,13,14,15} $${PYENV_ROOT:-$$HOME/.pyenv}/versions/*/bin/python; do \

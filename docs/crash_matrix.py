@@ -36,10 +36,10 @@ def page(figures: Mapping[str, Lines]) -> str:
     return "\n".join(
         [
             HEAD,
-            _table(("checkpoint", "runs", "kills", "messages", "lost", "duplicated", "recovered, s"), matrix),
+            table(("checkpoint", "runs", "kills", "messages", "lost", "duplicated", "recovered, s"), matrix),
             "\n## How long until what a dead process held goes on\n",
             "Seconds from the death to the next arrival, over five deaths each.\n",
-            _table(("who dies", "database", "pool", "median", "longest", "wanted: at most"), recovery),
+            table(("who dies", "database", "pool", "median", "longest", "wanted: at most"), recovery),
             "",
         ]
     )
@@ -71,7 +71,8 @@ def _sum(checkpoint: str, lines: Lines) -> list[str]:
     return [f"`{checkpoint}`", str(len(lines)), *counts, str(max(line["recovery_s"] for line in lines))]
 
 
-def _table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table of the page."""
     return "\n".join([f"| {' | '.join(names)} |", "|---" * len(names) + "|", *(f"| {' | '.join(row)} |" for row in rows)])
 
 

@@ -12,6 +12,8 @@ from tests.servers import postgresql, rabbitmq, valkey
 # How long an example takes says something of the machine, and nothing of the code.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
+# For an evening: `pytest --hypothesis-profile long tests/integration/test_fuzzed.py`.
+settings.register_profile("long", settings.get_profile("any machine"), max_examples=4_000)
 
 # A test that asks for one of these fixtures needs the server, and says so without being told to.
 MARK_BY_FIXTURE = {

@@ -156,7 +156,10 @@ def _postpone(sql: Sql) -> Update:
 
 
 def _horizon(sql: Sql, row: Any) -> ColumnElement[int]:
-    """The longer a message has waited, the longer its horizon: a day without workers must not fill the broker with copies."""
+    """Published again, a message may wait as long as it has so far: a day without workers must not fill the broker with copies.
+
+    Not so at its claim: it may have waited for its turn, and one lost copy would cost it, and all behind it, as long again.
+    """
     return sql.now + clamp(sql.now - row.next_attempt_at, SHORTEST_HORIZON_MS, LONGEST_HORIZON_MS)
 
 
@@ -167,7 +170,7 @@ def _set_dispatched(sql: Sql) -> Update:
     return (
         update(m)
         .where(m.c.seq == r.c.seq, status_in(m, sources(Event.CLAIM)))
-        .values(status=literal(target(Event.CLAIM)), lease_until=_horizon(sql, m.c), blocked=literal(0))
+        .values(status=literal(target(Event.CLAIM)), lease_until=sql.now + SHORTEST_HORIZON_MS, blocked=literal(0))
         .returning(m.c.seq, m.c.id, m.c.lease, m.c.ordering_key, m.c.outcome_unknown)
     )
 

@@ -25,6 +25,8 @@ from sqlalchemy.types import TypeEngine
 from outbox.store.sql import RECORDS, Dialect
 
 BUSY_TIMEOUT_MS = 5_000
+LONGEST_WAL_BYTES = 16 << 20
+"""What the write-ahead log keeps for itself once it is begun anew; a long reader makes it grow, and else it would stay so."""
 READ_ONLY = "outbox_read_only"
 """Execution option of a connection whose transactions only read, and so need not queue behind the writers."""
 
@@ -72,7 +74,8 @@ def in_memory(url: URL) -> bool:
 def _set_pragmas(connection: sqlite3.Connection, _record: object) -> None:
     connection.isolation_level = None  # the begin hook speaks; the driver must not
     cursor = connection.cursor()
-    for pragma in (f"busy_timeout={BUSY_TIMEOUT_MS}", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+    limit = f"journal_size_limit={LONGEST_WAL_BYTES}"
+    for pragma in (f"busy_timeout={BUSY_TIMEOUT_MS}", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", limit):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 

@@ -1,5 +1,6 @@
 """A second process in a thread, and how to tell that it waits for a lock."""
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ from outbox.store.sqlstore import SQLStore
 
 _Result = TypeVar("_Result")
 
-PATIENCE_S = 20.0
+PATIENCE_S = float(os.environ.get("OUTBOX_TEST_PATIENCE_S", "20"))
 
 
 def in_background(work: Callable[..., _Result], *arguments: Any, **options: Any) -> "Future[_Result]":
@@ -27,6 +28,39 @@ def in_background(work: Callable[..., _Result], *arguments: Any, **options: Any)
             future.set_exception(error)
 
     threading.Thread(target=run, daemon=True).start()
+    return future
+
+
+def waiting(store: SQLStore, work: Callable[..., _Result], *arguments: Any, **options: Any) -> "Future[_Result]":
+    """Run ``work`` beside the test, and return once it waits for the transaction that the test holds open."""
+    if store.sql.dialect.locks_rows:
+        future = in_background(work, *arguments, **options)
+        await_lock_wait(store)
+        return future
+    begins, test = threading.Event(), threading.get_ident()
+
+    def notice(*statement: Any) -> None:
+        if threading.get_ident() != test and statement[2] == "BEGIN IMMEDIATE":
+            begins.set()
+
+    event.listen(store.engine, "before_cursor_execute", notice)
+    try:
+        future = in_background(work, *arguments, **options)
+        assert begins.wait(PATIENCE_S), "nobody begins a transaction"
+    finally:
+        event.remove(store.engine, "before_cursor_execute", notice)
+    assert not future.done()
+    return future
+
+
+def passing(store: SQLStore, work: Callable[..., _Result], *arguments: Any, **options: Any) -> "Future[_Result]":
+    """Run ``work`` beside the transaction that the test holds open: where rows are locked it passes those, and is over when
+    this returns; SQLite has one writer, for whom it waits.
+    """
+    if not store.sql.dialect.locks_rows:
+        return waiting(store, work, *arguments, **options)
+    future = in_background(work, *arguments, **options)
+    result(future)
     return future
 
 

@@ -211,14 +211,27 @@ def test_redispatch_takes_the_longest_overdue_first_up_to_its_limit(store: SQLSt
     assert ids(store.redispatch(CHANNEL, 2)) == ["c"]
 
 
-@pytest.mark.parametrize(
-    ("waited_ms", "horizon_ms"),
-    [(0, MINUTE), (MINUTE, MINUTE), (3 * MINUTE, 3 * MINUTE), (10 * MINUTE, 10 * MINUTE), (24 * 60 * MINUTE, 10 * MINUTE)],
-)
-def test_the_dispatch_horizon_grows_with_the_wait(store: SQLStore, waited_ms: int, horizon_ms: int) -> None:
+@pytest.mark.parametrize("waited_ms", [0, 3 * MINUTE, 24 * 60 * MINUTE])
+def test_what_is_claimed_is_published_again_after_a_minute_however_long_it_has_waited_for_its_turn(
+    store: SQLStore, waited_ms: int
+) -> None:
     enqueue_named(store, "m", due_at=NOW - waited_ms)
     claim(store)
-    assert stored(store, "m").lease_until == NOW + horizon_ms
+    assert stored(store, "m").lease_until == NOW + MINUTE
+
+
+@pytest.mark.parametrize(
+    ("waited_ms", "horizon_ms"),
+    [(MINUTE + 1, MINUTE + 1), (3 * MINUTE, 3 * MINUTE), (10 * MINUTE, 10 * MINUTE), (24 * 60 * MINUTE, 10 * MINUTE)],
+)
+def test_what_is_published_again_may_wait_as_long_as_it_has_so_far_up_to_ten_minutes(
+    store: SQLStore, clock: FakeClock, waited_ms: int, horizon_ms: int
+) -> None:
+    enqueue_named(store, "m")
+    claim(store)
+    clock.advance(waited_ms)
+    assert ids(store.redispatch(CHANNEL, 100)) == ["m"]
+    assert stored(store, "m").lease_until == NOW + waited_ms + horizon_ms
 
 
 def test_hours_without_workers_publish_a_bounded_number_of_copies(store: SQLStore, clock: FakeClock) -> None:

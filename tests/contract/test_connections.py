@@ -6,7 +6,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine, make_url, text
+from sqlalchemy import create_engine, make_url, select, text
 from sqlalchemy.exc import OperationalError
 
 from outbox.errors import ConfigurationError, DatabaseUnavailable, TransactionError
@@ -23,6 +23,24 @@ def test_t39_sqlite_commits_are_durable_and_writers_wait_for_each_other(sqlite_u
         names = ("journal_mode", "synchronous", "busy_timeout")
         settings = [tx.connection.exec_driver_sql(f"pragma {name}").scalar_one() for name in names]
     assert settings == ["wal", 2, sqlite.BUSY_TIMEOUT_MS]
+
+
+def test_the_wal_of_sqlite_that_a_long_reader_made_grow_is_short_again_when_it_has_gone(
+    sqlite_outbox_url: str, open_on: OpenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "LONGEST_WAL_BYTES", 1 << 20)
+    store = open_on(sqlite_outbox_url)
+    wal = Path(f"{make_url(sqlite_outbox_url).database}-wal")
+    with store.transaction(read_only=True) as reader:
+        reader.connection.execute(select(store.tables.messages)).all()
+        for _ in range(8):
+            enqueue(store, new_row(payload=f'"{"x" * (1 << 20)}"'))
+        held_bytes = wal.stat().st_size
+    for name in ("writes all of it back", "begins it anew"):
+        enqueue_named(store, name)
+
+    assert held_bytes > 8 << 20
+    assert wal.stat().st_size <= 1 << 20
 
 
 def test_an_applications_sqlite_engine_lends_its_address_and_nothing_else(sqlite_outbox_url: str, open_on: OpenStore) -> None:

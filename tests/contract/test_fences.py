@@ -85,12 +85,16 @@ def test_a_copy_of_an_earlier_attempt_is_not_taken(store: SQLStore, clock: FakeC
     assert ids(take(store, fresh)) == ["m"]
 
 
-def test_a_copy_from_before_a_postponement_is_not_taken(store: SQLStore) -> None:
+def test_a_copy_from_before_a_postponement_is_not_taken(store: SQLStore, clock: FakeClock) -> None:
     enqueue_named(store, "m", target="down")
     copy = claim(store)
     store.release(copy)
     claim(store, closed={"down": stored(store, "m").next_attempt_at + MINUTE})
     assert take(store, copy) == []
+    clock.advance(MINUTE)
+    fresh = claim(store)
+    assert take(store, copy) == []
+    assert ids(take(store, fresh)) == ["m"]
 
 
 def test_a_copy_from_before_a_replay_is_not_taken(store: SQLStore) -> None:
@@ -213,8 +217,10 @@ def test_an_attempt_whose_row_was_taken_since_records_nothing(store: SQLStore, c
     rescued(store, clock)
     clock.advance(5 * SECOND)
     fresh = begin_again(store, "m")
+    before = stored(store, "m").columns
     for verdict in (DELIVERED, *FAILURES):
         assert settle(store, stale, verdict).lost == {"m"}
+        assert stored(store, "m").columns == before
     assert settle(store, fresh, DELIVERED).recorded == {"m"}
 
 

@@ -1,19 +1,20 @@
-"""Two transactions on PostgreSQL that want the same rows, forced to the dangerous moment: one is held open, the other starts.
+"""Two transactions that want the same rows, forced to the dangerous moment: one is held open, the other starts.
 
-``with store.transaction()`` is the one that came first; what runs in the background came second.
+``with store.transaction()`` is the one that came first; what runs beside it came second. Tests of the `postgres_store`
+are about what SQLite's single writer rules out.
 """
 
 import pytest
 from sqlalchemy import create_engine
 
 from outbox.message import Claim, Message
-from outbox.policy.destination import Limits
+from outbox.policy.destination import Breaker, Limits
 from outbox.store import arriving, claiming, enqueueing, operating, settling, sweeping, taking
 from outbox.store.records import Claimed, Lane, MessageFilter, Settled, Stamp, Taker
 from outbox.store.sql import Transaction
 from outbox.store.sqlstore import SQLStore
 from outbox.testing import FakeClock
-from tests.contract.concurrency import await_lock_wait, in_background, result
+from tests.contract.concurrency import await_lock_wait, in_background, passing, pausing_before, result, waiting
 from tests.contract.conftest import OpenStore
 from tests.contract.steps import (
     CHANNEL,
@@ -53,21 +54,17 @@ def replay_in(tx: Transaction, name: str) -> None:
     operating.replay(tx, MessageFilter(ids=[name]), 1, actor=None, reason=None)
 
 
-def test_a_second_enqueue_of_a_key_waits_for_the_first_and_gets_its_message(postgres_store: SQLStore) -> None:
-    store = postgres_store
+def test_a_second_enqueue_of_a_key_waits_for_the_first_and_gets_its_message(store: SQLStore) -> None:
     with store.transaction() as tx:
         (first,) = store.add(tx.connection, [new_row(idempotency_key="k")])
-        second = in_background(enqueue_one, store, "k")
-        await_lock_wait(store)
+        second = waiting(store, enqueue_one, store, "k")
     assert result(second) == (first.id, False)
 
 
-def test_a_second_enqueue_of_a_key_stands_when_the_first_is_rolled_back(postgres_store: SQLStore) -> None:
-    store = postgres_store
+def test_a_second_enqueue_of_a_key_stands_when_the_first_is_rolled_back(store: SQLStore) -> None:
     with store.engine.connect() as connection:
         (first,) = store.add(connection, [new_row(idempotency_key="k")])
-        second = in_background(enqueue_one, store, "k")
-        await_lock_wait(store)
+        second = waiting(store, enqueue_one, store, "k")
         connection.rollback()
     message_id, created = result(second)
     assert created
@@ -78,6 +75,21 @@ def enqueue_one(store: SQLStore, key: str) -> tuple[str, bool]:
     with store.transaction() as tx:
         (queued,) = store.add(tx.connection, [new_row(idempotency_key=key)])
     return queued.id, queued.created
+
+
+def test_an_enqueue_of_a_key_whose_row_goes_between_its_two_looks_stands(postgres_store: SQLStore) -> None:
+    """It conflicts, and when it asks with what, that is gone."""
+    store = postgres_store
+    enqueue(store, new_row(id="m", idempotency_key="k"))
+    with pausing_before(store, "SELECT message_outbox.id FROM message_outbox") as (reached, go_on):
+        second = in_background(enqueue_one, store, "k")
+        assert reached.wait(20)
+        with store.transaction() as tx:
+            tx.connection.execute(store.tables.messages.delete())
+        go_on.set()
+        message_id, created = result(second)
+    assert created
+    assert message_id != "m"
 
 
 def test_the_same_keys_in_opposite_orders_do_not_lock_up(postgres_store: SQLStore) -> None:
@@ -109,56 +121,61 @@ def test_an_idempotency_key_above_read_committed_is_the_callers_to_retry(
     application.dispose()
 
 
-def test_two_claims_at_once_share_the_rows_and_neither_waits(postgres_store: SQLStore) -> None:
-    store = postgres_store
+def test_two_claims_at_once_share_the_rows_and_neither_waits(store: SQLStore) -> None:
     enqueue_named(store, "a", "b", "c")
     with store.transaction() as tx:
         first = claiming.claim(tx, LANE, 2, Limits())
-        second = result(in_background(claim, store))
-    assert (ids(first.claims), ids(second)) == (["a", "b"], ["c"])
+        second = passing(store, claim, store)
+    assert (ids(first.claims), ids(result(second))) == (["a", "b"], ["c"])
 
 
-def test_a_claim_passes_over_a_row_that_an_operator_is_cancelling(postgres_store: SQLStore) -> None:
-    store = postgres_store
+def test_a_claim_passes_over_a_row_that_an_operator_is_cancelling(store: SQLStore) -> None:
     enqueue_named(store, "a", "b")
     with store.transaction() as tx:
         cancel_in(tx, "a")
-        claims = result(in_background(claim, store))
-    assert ids(claims) == ["b"]
+        claims = passing(store, claim, store)
+    assert ids(result(claims)) == ["b"]
 
 
-def test_two_redispatches_at_once_publish_a_row_once(postgres_store: SQLStore, clock: FakeClock) -> None:
-    store = postgres_store
+def test_two_claims_at_once_send_one_probe(store: SQLStore, clock: FakeClock) -> None:
+    """Both have seen that the destination is half open."""
+    store.note_failures(CHANNEL, {"a": 1}, Breaker(failures=1, open_s=30), reason="HTTP 503")
+    enqueue_named(store, "1", "2", target="a")
+    clock.advance(MINUTE)
+    probing = Limits(probed=frozenset({"a"}), permit_ms=MINUTE)
+    with store.transaction() as tx:
+        first = claiming.claim(tx, LANE, 1, probing)
+        second = waiting(store, store.claim, LANE, 1, probing)
+    assert (len(first.claims), len(result(second).claims)) == (1, 0)
+
+
+def test_two_redispatches_at_once_publish_a_row_once(store: SQLStore, clock: FakeClock) -> None:
     enqueue_named(store, "m")
     claim(store)
     clock.advance(MINUTE + 1)
     with store.transaction() as tx:
         first = claiming.redispatch(tx, CHANNEL, 100)
-        second = result(in_background(store.redispatch, CHANNEL, 100))
-    assert (ids(first), second) == (["m"], [])
+        second = passing(store, store.redispatch, CHANNEL, 100)
+    assert (ids(first), result(second)) == (["m"], [])
 
 
-def test_two_takes_of_one_row_charge_it_once(postgres_store: SQLStore) -> None:
-    store = postgres_store
+def test_two_takes_of_one_row_charge_it_once(store: SQLStore) -> None:
     enqueue_named(store, "m")
     copy = claim(store)
     with store.transaction() as tx:
         first = take_in(tx, copy)
-        second = in_background(take, store, copy)
-        await_lock_wait(store)
+        second = waiting(store, take, store, copy)
     assert (ids(first), result(second)) == (["m"], [])
     assert stored(store, "m").attempt_count == 1
 
 
-def test_a_take_waits_for_a_redispatch_and_is_admitted(postgres_store: SQLStore, clock: FakeClock) -> None:
-    store = postgres_store
+def test_a_take_waits_for_a_redispatch_and_is_admitted(store: SQLStore, clock: FakeClock) -> None:
     enqueue_named(store, "m")
     copy = claim(store)
     clock.advance(MINUTE + 1)
     with store.transaction() as tx:
         claiming.redispatch(tx, CHANNEL, 100)
-        taken = in_background(take, store, copy)
-        await_lock_wait(store)
+        taken = waiting(store, take, store, copy)
     assert ids(result(taken)) == ["m"]
 
 
@@ -213,32 +230,29 @@ def test_settles_of_the_same_rows_in_opposite_orders_do_not_lock_up(row_by_row: 
 @pytest.mark.proves("T40")
 @pytest.mark.parametrize("told_key", ["chat", None])
 def test_t40_two_takes_of_two_rows_of_one_key_at_once_admit_one(
-    postgres_store: SQLStore, clock: FakeClock, told_key: str | None
+    store: SQLStore, clock: FakeClock, told_key: str | None
 ) -> None:
     """The second cannot see that the first is sending: only the lock on the key tells it."""
-    store = postgres_store
     enqueue_named(store, "reminder", delay_ms=SECOND, ordering_key="chat")
     enqueue_named(store, "later", ordering_key="chat")
     claims = claim(store)
     with store.transaction() as tx:
         first = take_in(tx, claims)
         clock.advance(SECOND)
-        second = result(in_background(take, store, [Claim("reminder", 0, told_key)]))
-    assert (ids(first), second) == (["later"], [])
+        second = passing(store, take, store, [Claim("reminder", 0, told_key)])
+    assert (ids(first), result(second)) == (["later"], [])
     assert statuses(store) == {"reminder": "queued", "later": "sending"}
 
 
-def test_a_row_that_was_not_taken_for_another_take_of_its_key_is_claimed_in_its_turn(
-    postgres_store: SQLStore, clock: FakeClock
-) -> None:
-    store = postgres_store
+def test_a_row_that_was_not_taken_for_another_take_of_its_key_is_claimed_in_its_turn(store: SQLStore, clock: FakeClock) -> None:
     enqueue_named(store, "reminder", delay_ms=SECOND, ordering_key="chat")
     enqueue_named(store, "later", ordering_key="chat")
     claims = claim(store)
     with store.transaction() as tx:
         (later,) = take_in(tx, claims)
         clock.advance(SECOND)
-        take(store, [Claim("reminder", 0, "chat")])
+        early = passing(store, take, store, [Claim("reminder", 0, "chat")])
+    assert result(early) == []
     settle(store, later, DELIVERED)
     assert ids(take(store, claim(store))) == ["reminder"]
 
@@ -253,32 +267,27 @@ def test_a_take_does_not_wait_for_a_take_of_another_key(postgres_store: SQLStore
         assert ids(result(in_background(take, store, [b]))) == ["b"]
 
 
-def test_a_take_waits_for_a_cancel_and_is_refused(postgres_store: SQLStore) -> None:
-    store = postgres_store
+def test_a_take_waits_for_a_cancel_and_is_refused(store: SQLStore) -> None:
     enqueue_named(store, "m")
     copy = claim(store)
     with store.transaction() as tx:
         cancel_in(tx, "m")
-        taken = in_background(take, store, copy)
-        await_lock_wait(store)
+        taken = waiting(store, take, store, copy)
     assert result(taken) == []
     assert statuses(store) == {"m": "cancelled"}
 
 
-def test_a_cancel_waits_for_a_take_and_is_refused(postgres_store: SQLStore) -> None:
-    store = postgres_store
+def test_a_cancel_waits_for_a_take_and_is_refused(store: SQLStore) -> None:
     enqueue_named(store, "m")
     copy = claim(store)
     with store.transaction() as tx:
         take_in(tx, copy)
-        cancelled = in_background(cancel, store, "m")
-        await_lock_wait(store)
+        cancelled = waiting(store, cancel, store, "m")
     assert "being sent" in result(cancelled).refused[0].reason
     assert statuses(store) == {"m": "sending"}
 
 
-def test_a_take_waits_for_an_expiry_and_is_refused(postgres_store: SQLStore, clock: FakeClock) -> None:
-    store = postgres_store
+def test_a_take_waits_for_an_expiry_and_is_refused(store: SQLStore, clock: FakeClock) -> None:
     enqueue_named(store, "m", ttl_ms=SECOND)
     copy = claim(store)
     in_time = clock.now
@@ -286,20 +295,18 @@ def test_a_take_waits_for_an_expiry_and_is_refused(postgres_store: SQLStore, clo
     with store.transaction() as tx:
         assert sweeping.expire(tx, 100) == 1
         clock.now = in_time
-        taken = in_background(take, store, copy)
-        await_lock_wait(store)
+        taken = waiting(store, take, store, copy)
     assert result(taken) == []
 
 
-def test_an_expiry_passes_over_a_row_that_is_being_taken(postgres_store: SQLStore, clock: FakeClock) -> None:
-    store = postgres_store
+def test_an_expiry_passes_over_a_row_that_is_being_taken(store: SQLStore, clock: FakeClock) -> None:
     enqueue_named(store, "m", ttl_ms=SECOND)
     copy = claim(store)
     with store.transaction() as tx:
         take_in(tx, copy)
         clock.advance(SECOND + 1)
-        assert result(in_background(store.expire, 100)) == 0
-    assert store.expire(100) == 0
+        expiry = passing(store, store.expire, 100)
+    assert (result(expiry), store.expire(100)) == (0, 0)
 
 
 def test_a_second_stamp_waits_so_that_no_row_gets_its_key_after_a_later_one(postgres_store: SQLStore) -> None:

@@ -46,6 +46,7 @@ HORIZON_MS = 1_500
 
 CLOCKS: list[tuple[ModuleType, str, float]] = [
     (claiming, "SHORTEST_HORIZON_MS", HORIZON_MS),
+    (claiming, "LONGEST_HORIZON_MS", 10 * HORIZON_MS),
     (delivery, "LEASE_MARGIN_S", MARGIN_S),
     (delivery, "LONGEST_UNEXTENDED_LEASE_S", TIMEOUT_S + MARGIN_S),
     (retry, "SHORTEST_RESCUE_DELAY_MS", 0),

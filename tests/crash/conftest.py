@@ -18,8 +18,11 @@ from tests.servers.proxy import line_to
 
 RESULT = "crash"
 RECOVERY = "recovery"
+SOAK = "soak"
 REPORT = "OUTBOX_CRASH_REPORT"
 """Where the JSON goes, if anywhere."""
+SOAK_REPORT = "OUTBOX_SOAK_REPORT"
+"""The same for that of the soak."""
 
 MakeFleet = Callable[..., Fleet]
 
@@ -97,13 +100,18 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     reports = [report for outcome in ("passed", "failed") for report in terminalreporter.getreports(outcome)]
     told = {
         title: [value for report in reports for name, value in report.user_properties if name == title]
-        for title in (RESULT, RECOVERY)
+        for title in (RESULT, RECOVERY, SOAK)
     }
+    for soak in told[SOAK]:
+        terminalreporter.section(f"{SOAK}: {soak['database']}")
+        terminalreporter.write_line(reporting.table(soak["minutes"]))
+        terminalreporter.write_line(reporting.told(soak))
     for title, results in told.items():
-        if results:
+        if results and title != SOAK:
             terminalreporter.section(title)
             terminalreporter.write_line(reporting.table(results))
     if told[RESULT]:
         terminalreporter.write_line(reporting.sums(told[RESULT]))
-    if target := os.environ.get(REPORT):
-        Path(target).write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    for variable, titles in ((REPORT, (RESULT, RECOVERY)), (SOAK_REPORT, (SOAK,))):
+        if target := os.environ.get(variable):
+            Path(target).write_text(json.dumps({title: told[title] for title in titles}, indent=1) + "\n", encoding="utf-8")

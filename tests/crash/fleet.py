@@ -120,9 +120,9 @@ class Fleet:
         finally:
             self.nodes.append(node)
 
-    def until(self, condition: Callable[[], object], what: str | Callable[[], str]) -> None:
+    def until(self, condition: Callable[[], object], what: str | Callable[[], str], *, patience_s: float = PATIENCE_S) -> None:
         """Wait, and meanwhile start what has died."""
-        eventually(lambda: (self.tend(), condition())[1], what, patience_s=PATIENCE_S)
+        eventually(lambda: (self.tend(), condition())[1], what, patience_s=patience_s)
 
     def rest(self, ids: Collection[str]) -> None:
         """Wait until nothing is to be done for these messages any more."""
@@ -143,6 +143,12 @@ class Fleet:
         m = self.outbox.store.tables.messages
         with self.outbox.store.transaction(read_only=True) as tx:
             return list(tx.connection.execute(select(m.c.id).where(m.c.status.not_in(AT_REST))).scalars())
+
+    def tried(self) -> Collection[str]:
+        """The messages that have attempts on record."""
+        log = self.outbox.store.tables.attempts
+        with self.outbox.store.transaction(read_only=True) as tx:
+            return set(tx.connection.execute(select(log.c.message_id).distinct()).scalars())
 
     def orders(self, prefix: str) -> Mapping[str, str]:
         """What the application committed under names that begin so: message ids by name."""

@@ -1,6 +1,7 @@
 """What was committed on a fleet since a moment, and what became of it: the evidence of one run."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import closing
 from itertools import count
 
 from outbox import Message, Outbox
@@ -24,16 +25,15 @@ class History:
         self._keyed: set[str] = set()
         self._undone: set[str] = set()
         self._deeds_before = len(fleet.plans.deeds())
-        self._arrivals_before = len(fleet.ledger.arrivals())
+        self._arrivals_before = fleet.ledger.count()
         self._last_seq = max((message.seq for message in fleet.outbox.list(limit=1)), default=0)
 
     def commit(self, orders: Iterable[Order]) -> None:
         """Half of them by an application that knows no channels; three messages are rolled back."""
         fleet, wanted = self._fleet, self._named(orders)
         middle = len(wanted) // 2
-        simple = Outbox(fleet.settings.database)
-        enqueue(simple, wanted[:middle])
-        simple.close()
+        with closing(Outbox(fleet.settings.database)) as simple:
+            enqueue(simple, wanted[:middle])
         enqueue(fleet.outbox, wanted[middle:])
         with fleet.outbox.store.engine.connect() as connection:
             for _ in range(3):
@@ -48,10 +48,10 @@ class History:
         self.commit(orders)
         fleet.until(lambda: len(fleet.ledger.arrivals()) > arrived, "an arrival")
 
-    def commit_by_hand(self, orders: Iterable[Order]) -> bool:
-        """In a process that may die of it; whether it came to its end."""
+    def commit_by_hand(self, orders: Iterable[Order], *, may_fail: bool = False) -> bool:
+        """In a process that may die of it; whether it came to its end. ``may_fail``: or raise, for want of a database."""
         exit_code = self._fleet.does("commit", orders=self._named(orders))
-        assert exit_code in (0, KILLED)
+        assert exit_code in (0, KILLED) or may_fail
         return exit_code == 0
 
     def ids(self) -> Collection[str]:
@@ -60,7 +60,7 @@ class History:
 
     def rows(self) -> Mapping[str, Message]:
         """What the outbox has of them, and of whatever else came in meanwhile."""
-        return {m.id: m for m in self._fleet.outbox.list(limit=100_000) if m.seq > self._last_seq}
+        return {m.id: m for m in self._fleet.outbox.list(limit=1_000_000) if m.seq > self._last_seq}
 
     def deeds(self) -> Sequence[arming.Deed]:
         """Who died or stood still since."""
@@ -70,14 +70,15 @@ class History:
         """For the oracle."""
         fleet, rows = self._fleet, self.rows()
         committed = fleet.orders(self._prefix)
+        ids, tried = set(committed.values()), fleet.tried()
         return Evidence(
             wanted={message_id: self._orders[name].fate for name, message_id in committed.items()},
             rolled_back=self._undone | (self._keyed - committed.keys()),
             keys={message_id: name if name in self._keyed else message_id for name, message_id in committed.items()},
             rows=rows,
-            attempts={message_id: fleet.outbox.attempts(message_id) for message_id in rows},
-            arrivals=fleet.ledger.arrivals()[self._arrivals_before :],
-            effects=[name for name in fleet.effects() if name in committed.values()],
+            attempts={message_id: fleet.outbox.attempts(message_id) for message_id in rows if message_id in tried},
+            arrivals=fleet.ledger.arrivals(self._arrivals_before),
+            effects=[name for name in fleet.effects() if name in ids],
             deeds=self.deeds(),
             violations=[f"{found.id} is {found.status}: {found.problem}" for found in fleet.outbox.store.violations(10)],
         )

@@ -4,7 +4,7 @@ The application's own table says what was committed, the receiver's ledger what 
 both.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -99,9 +99,10 @@ def _accepted(evidence: Evidence) -> dict[str, list[Arrival | None]]:
     for arrival in evidence.arrivals:
         if arrival.verdict is Verdict.ACCEPTED:
             by_key[arrival.key].append(arrival)
+    effects = Counter(evidence.effects)
     found: dict[str, list[Arrival | None]] = {}
     for name, key in evidence.keys.items():
-        all_of_it = [*by_key.get(key, []), *[None] * list(evidence.effects).count(name)]
+        all_of_it = [*by_key.get(key, []), *[None] * effects[name]]
         if all_of_it:
             found[name] = all_of_it
     return found

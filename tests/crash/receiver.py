@@ -56,10 +56,17 @@ class Ledger:
         row = (arrival.key, arrival.attempt, arrival.lease, arrival.verdict, arrival.at)
         self._connection.execute("insert into arrival (key, attempt, lease, verdict, at) values (?, ?, ?, ?, ?)", row)
 
-    def arrivals(self) -> list[Arrival]:
-        """All of them, in the order of their coming."""
-        rows = self._connection.execute("select key, attempt, lease, verdict, at from arrival order by seq")
+    def arrivals(self, after: int = 0) -> list[Arrival]:
+        """All but the first ``after`` of them, in the order of their coming."""
+        rows = self._connection.execute(
+            "select key, attempt, lease, verdict, at from arrival where seq > ? order by seq", (after,)
+        )
         return [Arrival(key, attempt, lease, Verdict(verdict), at) for key, attempt, lease, verdict, at in rows]
+
+    def count(self) -> int:
+        """How many have come."""
+        [[count]] = self._connection.execute("select coalesce(max(seq), 0) from arrival")
+        return int(count)
 
     def close(self) -> None:
         self._connection.close()

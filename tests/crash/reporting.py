@@ -17,3 +17,13 @@ def sums(results: Sequence[Mapping[str, Any]]) -> str:
     total = {name: sum(result[name] for result in results) for name in ("kills", "messages", "lost", "duplicated")}
     longest = max(result["recovery_s"] for result in results)
     return f"{len(results)} runs, " + ", ".join(f"{count} {name}" for name, count in total.items()) + f", at most {longest} s"
+
+
+def told(soak: Mapping[str, Any]) -> str:
+    """All of a soak but its minutes, a line each."""
+    return "\n".join(f"{name.replace('_s', ', s')}: {value}" for name, value in soak.items() if name != "minutes")
+
+
+def line(figures: Mapping[str, Any]) -> str:
+    """Figures on one line, while there is no table yet."""
+    return "  ".join(f"{name} {value}" for name, value in figures.items())

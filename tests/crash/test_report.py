@@ -2,7 +2,8 @@
 
 import json
 
-from docs import crash_matrix
+from docs import crash_matrix, soak
+from tests.crash.soaking import Minute
 
 
 def test_the_pages_say_what_the_figures_say() -> None:
@@ -12,3 +13,19 @@ def test_the_pages_say_what_the_figures_say() -> None:
     summary = crash_matrix.SUMMARY.read_text(encoding="utf-8")
     assert summary == crash_matrix.summarised(summary, figures)
     assert [line["checkpoint"] for line in figures["crash"] if line["lost"] or line["problems"]] == []
+
+
+def test_the_page_of_a_soak_tells_each_minute_and_the_sums() -> None:
+    minute = Minute(1, 960, 950, 12, 3, 0.31, None, 187.2, 60, 4.0, 4.0, 1.5, pinned=True)
+    run = {
+        "database": "sqlite", "killed pool": "prefork", "spared pool": "threads", "length_min": 30.0, "seed": 7,
+        "messages": 960, "deaths": 12, "at checkpoints": 9, "struck": {"broker killed": 3}, "lost": 0, "duplicated": 2,
+        "rest_s": 1.5, "problems": [], "minutes": [vars(minute)],
+    }  # fmt: skip
+    runs = [run, {**run, "database": "postgresql"}]
+
+    assert "| 1 | 960 | 950 | 12 | 3 | 0.31 |  | 187.2 | 60 | 4 | 1.5 | pinned |" in soak.page(runs, "")
+    assert "1920 messages met 24 deaths" in soak.summarised(f"before\n{soak.BEGIN}{soak.END}after\n", runs)
+    assert soak.sound(runs)
+    assert not soak.sound(runs[:1])
+    assert not soak.sound([run, {**run, "database": "postgresql", "problems": ["lost"]}])

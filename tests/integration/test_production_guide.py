@@ -37,7 +37,7 @@ def test_its_times_are_those_of_the_code() -> None:
     assert times["a channel's `timeout`"] == f"{Channel.timeout:g} s"
     assert times["the run lease"] == f"`timeout` + {delivery.LEASE_MARGIN_S:g} s"
     shortest, longest = claiming.SHORTEST_HORIZON_MS // 1000, claiming.LONGEST_HORIZON_MS // 1000
-    assert times["the dispatch horizon"] == f"{shortest} s, up to {longest} s for what waited long"
+    assert times["the dispatch horizon"] == f"{shortest} s, up to {longest} s for what is published again and again"
     assert times["the retention of what was delivered"] == f"{Retention().delivered_ms // HOUR_MS // 24} days"
     for unit in (PROJECT / "deploy/systemd").glob("*.service"):
         assert "TimeoutStopSec=90\n" in unit.read_text()

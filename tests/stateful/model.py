@@ -49,7 +49,7 @@ class Model:
         heads = [row for row in self.rows.values() if self._is_due(row) and self._blocker(row) is None]
         chosen = [row for head in heads for row in (head, *self._followers(head, per_key - 1))]
         for row in chosen:
-            row.status, row.until = Status.DISPATCHED, self._horizon(row)
+            row.status, row.until = Status.DISPATCHED, self.now + SHORTEST_HORIZON_MS
         return sorted(row.id for row in chosen)
 
     def redispatch(self) -> list[str]:

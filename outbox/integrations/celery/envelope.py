@@ -59,4 +59,4 @@ def _claim(row: object) -> Claim:
 
 def _is_possible(message_id: str, lease: int) -> bool:
     """Whether the database can compare them: one claim that it chokes on would fail the statement for its neighbours."""
-    return _ID.fullmatch(message_id) is not None and 0 <= lease < 2**63
+    return _ID.fullmatch(message_id) is not None and type(lease) is int and 0 <= lease < 2**63

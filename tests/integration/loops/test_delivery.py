@@ -326,6 +326,29 @@ def test_a_row_that_waits_for_its_turn_in_vain_does_not_end_the_task(outbox: Out
     assert set(statuses(outbox, quick)) == {"delivered"}
 
 
+def test_a_heartbeat_that_misses_forbids_the_send(outbox: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the first of a key is being sent, the next, which was taken with it, becomes somebody else's."""
+    monkeypatch.setattr("outbox.delivery.LONGEST_UNEXTENDED_LEASE_S", 0.3)
+    beats, extend = [0], outbox.store.extend
+
+    def count(*held: Any, **lease: Any) -> set[str]:
+        beats[0] += 1
+        return extend(*held, **lease)
+
+    def lose_the_next(_message: Message, _attempt: Attempt) -> None:
+        put(outbox, ids[1], lease=99)
+        heard = beats[0]
+        await_condition(lambda: beats[0] > heard + 1, "a heartbeat that has missed")
+
+    monkeypatch.setattr(outbox.store, "extend", count)
+    chat = Chat(behaviour={"0": lose_the_next}, timeout=15, concurrency=2, key_window=2)
+    outbox.register(chat)
+    ids = enqueue_many(outbox, 2, ordering_key="k")
+    deliver(outbox)
+    assert chat.sent == ["0"]
+    assert [(row.status, row.lease) for row in rows(outbox, ids)] == [("delivered", 1), ("sending", 99)]
+
+
 def test_after_a_head_that_is_tried_again_the_order_is_kept(outbox: Outbox) -> None:
     failed: list[int] = []
 
