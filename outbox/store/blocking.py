@@ -15,7 +15,7 @@ from outbox.lifecycle import ACTIVE, DUE, TERMINAL, Event, Status, sources
 from outbox.store.conditions import locked_if, not_waiting_untried
 from outbox.store.leaping import leap
 from outbox.store.schema import literal, status_in
-from outbox.store.sql import Sql, Transaction
+from outbox.store.sql import Sql, Transaction, once
 
 LAST_SEQ = 2**63 - 1
 
@@ -50,7 +50,7 @@ def unblock(tx: Transaction, gaps: Sequence[Gap]) -> bool:
     """
     if not gaps:
         return False
-    return tx.execute_on(_unblock(tx.sql), map(asdict, sorted(set(gaps)))).rowcount > 0
+    return bool(tx.execute_on(_unblock(tx.sql), map(asdict, sorted(set(gaps)))).all())
 
 
 def mark_blocked(tx: Transaction, waiting: Mapping[int, int], locked: set[int]) -> int:
@@ -121,17 +121,21 @@ def _unblock(sql: Sql) -> Update:
         .correlate(r)
         .scalar_subquery()
     )
+    gaps = once(
+        "gaps", select(r.c.channel, r.c.key, r.c.before, func.coalesce(first_due, literal(LAST_SEQ)).label("first_due"))
+    )
     return (
         update(m)
         .where(
-            m.c.channel == r.c.channel,
-            m.c.ordering_key == r.c.key,
+            m.c.channel == gaps.c.channel,
+            m.c.ordering_key == gaps.c.key,
             m.c.blocked == literal(1),
             status_in(m, sources(Event.CLAIM)),
-            m.c.seq <= func.coalesce(first_due, literal(LAST_SEQ)),
-            m.c.seq < r.c.before,
+            m.c.seq <= gaps.c.first_due,
+            m.c.seq < gaps.c.before,
         )
         .values(blocked=literal(0))
+        .returning(m.c.seq)
     )
 
 

@@ -22,7 +22,7 @@ from outbox.lifecycle import ACTIVE, Event, Status, sources
 from outbox.store.blocking import LAST_SEQ, mark_blocked
 from outbox.store.conditions import locked_if, not_waiting_untried, unexpired
 from outbox.store.schema import literal, status_in
-from outbox.store.sql import Sql, Transaction
+from outbox.store.sql import Sql, Transaction, once
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +136,7 @@ def _behind(sql: Sql) -> Select[Any]:
         .correlate(r)
         .scalar_subquery()
     )
+    bounds = once("bounds", select(r.c.key, r.c.seq, func.coalesce(end, literal(LAST_SEQ)).label("end")))
     return (
         select(
             m.c.seq,
@@ -145,12 +146,12 @@ def _behind(sql: Sql) -> Select[Any]:
             _may_follow(sql, m).label("may_follow"),
             (~not_waiting_untried(sql, m.c)).label("waits_untried"),
         )
-        .join_from(r, m, and_(m.c.channel == bindparam("channel"), m.c.ordering_key == r.c.key))
+        .join_from(bounds, m, and_(m.c.channel == bindparam("channel"), m.c.ordering_key == bounds.c.key))
         .where(
             status_in(m, ACTIVE),
             m.c.ordering_key.is_not(None),
-            m.c.seq > r.c.seq,
-            m.c.seq < func.coalesce(end, literal(LAST_SEQ)),
+            m.c.seq > bounds.c.seq,
+            m.c.seq < bounds.c.end,
         )
         .order_by(m.c.ordering_key, m.c.seq)
     )

@@ -147,7 +147,7 @@ def _in_turn(sql: Sql, row: Any, before: ColumnElement[int]) -> ColumnElement[bo
     busy = and_(other.c.seq != row.seq, other.c.status == literal(Status.SENDING))
     none_ahead = ~exists(select(literal_column("1")).select_from(other).where(same_key, or_(ahead, busy)))
     earlier = select(func.count()).select_from(other).where(same_key, ahead).correlate_except(other).scalar_subquery()
-    return or_(row.ordering_key.is_(None), none_ahead, and_(before > literal(0), earlier <= before))
+    return or_(row.ordering_key.is_(None), and_(before > literal(0), earlier <= before), none_ahead)
 
 
 @lru_cache(maxsize=64)
