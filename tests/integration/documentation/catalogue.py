@@ -55,6 +55,7 @@ NOT_RUN: dict[tuple[str, str], str] = {
     ("README.md", "$ make run"): "it is what tests/e2e/test_example.py does, and the suite itself; the targets are looked up",
     ("README.md", "$ pip install"): _EXTRAS,
     ("docs/tutorial.md", "$ python -m venv"): _EXTRAS,
+    ("docs/benchmarks.md", "make bench"): "it takes half an hour and a quiet machine; the targets and variables are looked up",
     ("docs/reliability.md", "make test-crash"): "they take from ten minutes to hours; the targets and variables are looked up",
     ("docs/guides/production.md", "$ docker compose"): (
         "no container engine: tests/unit/test_deployment.py has the file validated, and"

@@ -53,7 +53,7 @@ async def test_its_application_packs_what_was_ordered_as_its_test_says(shop: Any
 
 async def test_its_dashboard_lets_in_whom_the_session_knows(shop: Any) -> None:
     secret = "only for tests, and thirty-two long"
-    run(DASHBOARD, "operating", app=shop.app, outbox=shop.outbox, settings=SimpleNamespace(secret=secret.encode()))
+    run(DASHBOARD, "operating", app=shop.app, outbox=shop.outbox, settings=SimpleNamespace(secret=secret))
 
     @shop.app.get("/login")
     async def log_in(request: Request) -> None:
