@@ -38,10 +38,6 @@ PATIENCE: Mapping[str, int] = {
 """What libpq is told: a host that is gone without a word is noticed within half a minute. By the system's defaults a settle
 would wait for it for hours, and a process with it."""
 
-BY_INDEX = ("enable_seqscan", "enable_hashjoin", "enable_mergejoin")
-"""What the planner has to do without, where it can. Each verb has its index; but where the queue was empty when the table was
-analysed last, a second or an hour ago, to read the table whole looks as good, and then a take lasts as long as the queue is."""
-
 # As a scalar subquery the volatile clock is read once a statement, and its value can bound an index scan.
 _NOW = select(cast(func.extract("epoch", func.clock_timestamp()) * literal_column("1000"), BigInteger)).scalar_subquery()
 
@@ -74,12 +70,8 @@ class PostgreSQLDialect(Dialect):
 
 
 def engine_for(url: URL) -> Engine:
-    """An engine at read committed, whose frozen transactions and dead connections end, and whose plans go by indexes.
-
-    What the URL says itself wins.
-    """
+    """An engine at read committed, whose frozen transactions and dead connections end; what the URL says itself wins."""
     own = url.normalized_query
-    settings = {"idle_in_transaction_session_timeout": FROZEN_TRANSACTION_MS, **dict.fromkeys(BY_INDEX, "off")}
-    options = [*(f"-c {name}={value}" for name, value in settings.items()), *own.get("options", ())]
+    options = [f"-c idle_in_transaction_session_timeout={FROZEN_TRANSACTION_MS}", *own.get("options", ())]
     patience = {name: value for name, value in PATIENCE.items() if name not in own}
     return create_engine(url, isolation_level="READ COMMITTED", connect_args={"options": " ".join(options), **patience})

@@ -180,7 +180,7 @@ TIME: Sequence[Rule] = [
     Rule(
         "A send that outlives its timeout is on record as unknown while its lease still holds.",
         "outbox/delivery.py",
-        "if job.is_overdue() and not self._trains.is_waiting(job)]:",
+        "if job.is_overdue() and job.before not in self._under_way]:",
         "if False]:",
         _tests(f"{LOOPS}/test_unruly_adapters.py", "a_wedged_send_is_noticed_while_its_lease_still_holds"),
         NEITHER,
@@ -407,7 +407,7 @@ ORDER: Sequence[Rule] = [
     Rule(
         "No more marks are cleared than up to the first row that is due.",
         f"{STORE}/blocking.py",
-        "m.c.seq <= func.coalesce(first_due, literal(LAST_SEQ)),",
+        "m.c.seq <= gaps.c.first_due,",
         "",
         _tests(f"{CONTRACT}/test_blocked_marks.py", "no_more_rows_are_unblocked_than_may_go"),
     ),
