@@ -62,7 +62,7 @@ def write(directory: Path, blocks: list[str]) -> None:
 def test_an_application_has_its_worker_and_broker_as_the_guide_shows(tmp_path: Path) -> None:
     write(tmp_path, PROJECT)
 
-    done = run_pytest(tmp_path, "-W", "error", OUTBOX_TEST_DOCKER="")
+    done = run_pytest(tmp_path, "-W", "error")
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert "1 passed" in done.stdout
@@ -75,7 +75,7 @@ def test_a_failed_test_shows_the_workers_log_and_leaves_no_process(tmp_path: Pat
     (tmp_path / "chores.py").write_text(TASKS)
     (tmp_path / "test_failing.py").write_text(FAILING)
 
-    done = run_pytest(tmp_path, OUTBOX_TEST_DOCKER="")
+    done = run_pytest(tmp_path)
 
     assert "Failed: on purpose" in done.stdout, done.stdout + done.stderr
     assert "Task chores.add" in done.stdout
