@@ -45,10 +45,10 @@ class LocalContainer(CeleryTestContainer):
         return "running" if self._process.is_running() else "exited"
 
     def ready(self) -> bool:
-        """Wait until it has said so since its start. Raises pytest-docker-tools' ``ContainerFailed``, which shows the log."""
+        """Wait until it has said so since its start. Raises ``ContainerFailed``, and pytest-docker-tools shows the log."""
         if not self._process.await_text(self.ready_prompt, READY_WITHIN_S):
             how = "is not ready" if self._process.is_running() else "ended before it was ready"
-            raise ContainerFailed(self, f"{self.name} {how}:\n{self.logs()}")
+            raise ContainerFailed(self, f"{self.name} {how}")
         return True
 
     def reload(self) -> None:

