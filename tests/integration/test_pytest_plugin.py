@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.integration.documentation.blocks import code
 
-IN_MEMORY, OWN = code("docs/guides/testing.md", "python")
+IN_MEMORY, OWN, *_NODES = code("docs/guides/testing.md", "python")  # the others: celery_setup/test_pytest_nodes.py
 SHOP = """
 import pytest
 from sqlalchemy.orm import Session

@@ -19,8 +19,8 @@ import redis
 from celery import Celery
 
 from config.settings import load_settings
+from outbox.local.leash import Leash
 from workers import broker, embedded_broker
-from workers.leash import Leash
 
 PROJECT = Path(__file__).parents[2]
 PATIENCE_S = 60

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from outbox.errors import OutboxError
-from workers.leash import Leash
+from outbox.local.leash import Leash
 
 
 class DidNotStart(OutboxError):

@@ -1,43 +1,21 @@
 """pytest-celery's own `celery_setup` around a worker with an outbox; `test_celery_setup.py` runs it with the plugin on.
 
-Broker and worker are processes of this machine; with ``OUTBOX_TEST_DOCKER=1`` the broker is pytest-celery's container.
+Broker and worker are those of :mod:`outbox.integrations.celery.pytest_nodes`, which the run loads with ``-p``.
 """
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from pytest_celery import CeleryBrokerCluster, CeleryTestSetup, RedisTestBroker
+from pytest_celery import CeleryBrokerCluster, CeleryTestSetup
 
 from outbox import Outbox
 from outbox.integrations.celery.connecting import relay_over
 from outbox.relay import Relay
 from tests.integration.celery.application import Settings, create
 from tests.integration.celery.ledger import Ledger
-from tests.integration.celery.nodes import Node, Nursery, eventually
+from tests.integration.celery.nodes import APPLICATION, eventually
 from tests.integration.celery.stack import WITHOUT_CHATTER
-from tests.integration.celery_setup.containers import LocalBroker, LocalWorker
-from tests.servers.valkey import OwnValkeyServer
-
-if os.environ.get("OUTBOX_TEST_DOCKER") != "1":
-
-    @pytest.fixture
-    def default_redis_broker(own_redis: OwnValkeyServer) -> LocalBroker:
-        return LocalBroker(own_redis)
-
-
-@pytest.fixture
-def celery_broker_cluster(celery_redis_broker: RedisTestBroker) -> Iterator[CeleryBrokerCluster]:
-    """Redis alone: the plugin would run each test on RabbitMQ as well."""
-    cluster = CeleryBrokerCluster(celery_redis_broker)
-    yield cluster
-    cluster.teardown()
-
-
-@pytest.fixture
-def celery_backend_cluster() -> None:
-    """Results are in the outbox."""
 
 
 @pytest.fixture
@@ -56,14 +34,19 @@ def outbox(settings: Settings) -> Iterator[Outbox]:
 
 
 @pytest.fixture
-def default_worker_container(settings: Settings, outbox: Outbox) -> Iterator[LocalWorker]:
-    """Our worker, in place of the plugin's image."""
-    nursery = Nursery()
-    arguments = ["worker", "-l", "INFO", "-n", "worker@here", "-P", "prefork", "-c", "2", *WITHOUT_CHATTER]
-    node = Node(nursery, "worker", arguments, settings.to_environment(), " ready.")
-    yield LocalWorker(node)
-    node.close()
-    nursery.close()
+def outbox_worker_app() -> str:
+    return APPLICATION
+
+
+@pytest.fixture
+def outbox_worker_arguments() -> list[str]:
+    """No beat: the test relays."""
+    return ["--pool=prefork", "--concurrency=2", *WITHOUT_CHATTER]
+
+
+@pytest.fixture
+def outbox_worker_environment(settings: Settings, outbox: Outbox) -> dict[str, str]:
+    return settings.to_environment()
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """A process group that cannot outlive the process that holds it.
 
-The supervisor puts every child into one group, whose first member is this file, run as a program, with its standard input a
-pipe from the supervisor. However the supervisor ends, SIGKILL included, the kernel closes the pipe; the program then kills
+The holder puts every child into one group, whose first member is this file, run as a program, with its standard input a
+pipe from the holder. However the holder ends, SIGKILL included, the kernel closes the pipe; the program then kills
 its whole group, itself included, and no process stays behind: neither a child nor a child's child. A child that is being
 started inherits the pipe until it has joined the group, so it cannot slip through.
 """
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 @dataclass
 class Leash:
-    """The supervisor's side; ``group`` is the process group for its children."""
+    """The holder's side; ``group`` is the process group for its children."""
 
     group: int = 0
     _process: "subprocess.Popen[bytes] | None" = None
