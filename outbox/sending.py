@@ -20,8 +20,6 @@ from outbox.tracing import Tracing
 NOT_BEGUN = None
 """In the place of an outcome: it was too late to begin, and nothing was sent."""
 
-_NO_RECEIPT = Receipt()
-
 GRACE_S = 0.25
 """Beyond its timeout: what an ``async`` send that was cancelled needs to say so."""
 
@@ -195,12 +193,12 @@ def _reconciled(job: Job, found: Receipt | bool | None) -> Outcome | None:
 
 def _accepted(answer: Any) -> Outcome:
     if answer is None or isinstance(answer, Receipt):
-        return Delivered(answer or _NO_RECEIPT)
+        return Delivered(answer or Receipt())
     if inspect.isawaitable(answer) or inspect.isgenerator(answer) or inspect.isasyncgen(answer):
         if inspect.iscoroutine(answer):
             answer.close()  # or Python warns that it was never awaited
         raise NotReady(f"the adapter returned a {type(answer).__name__} that was never run: declare it with `async def`")
-    return Delivered(_NO_RECEIPT)
+    return Delivered()
 
 
 def _failed(job: Job, error: BaseException) -> Outcome:

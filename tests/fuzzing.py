@@ -3,7 +3,6 @@
 How many of them a test tries is Hypothesis's profile: the default looks for a moment, `--hypothesis-profile long` for an hour.
 """
 
-import math
 from datetime import datetime, time
 from typing import Any
 
@@ -65,6 +64,4 @@ def shape(value: Any) -> Any:
         return type(value).__name__, [shape(item) for item in value]
     if isinstance(value, datetime | time):
         value = value.replace(fold=0)
-    if isinstance(value, float) and math.isnan(value):
-        return "nan"
     return type(value).__name__, repr(value)

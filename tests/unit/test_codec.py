@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from outbox import codec
 from outbox.codec import DecodeError, EncodeError
+from tests.fuzzing import shape
 
 BERLIN = ZoneInfo("Europe/Berlin")
 
@@ -44,17 +45,6 @@ values = st.recursive(
     ),
     max_leaves=12,
 )
-
-
-def shape(value: Any) -> Any:
-    """The value with the type of each of its parts, so that 1, 1.0 and True differ, and 0.0 and -0.0 too."""
-    if isinstance(value, dict):
-        return "dict", [(key, shape(item)) for key, item in value.items()]
-    if isinstance(value, list | tuple):
-        return type(value).__name__, [shape(item) for item in value]
-    if isinstance(value, datetime | time):
-        value = value.replace(fold=0)
-    return type(value).__name__, repr(value)
 
 
 @pytest.mark.proves("R2")
