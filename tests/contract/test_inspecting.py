@@ -1,7 +1,5 @@
 """The reading verbs: what operators and metrics see, and the liveness query."""
 
-from concurrent.futures import ThreadPoolExecutor
-
 import pytest
 from sqlalchemy import select
 
@@ -9,6 +7,7 @@ from outbox.lifecycle import Status
 from outbox.store.records import MessageFilter
 from outbox.store.sqlstore import SQLStore
 from outbox.testing import FakeClock
+from tests.contract.concurrency import result, waiting
 from tests.contract.conftest import OpenStore
 from tests.contract.steps import (
     CHANNEL,
@@ -120,11 +119,10 @@ def test_the_time_is_read_once_the_write_lock_is_held(sqlite_outbox_url: str, op
     one, other = open_on(sqlite_outbox_url, clock=clock), open_on(sqlite_outbox_url, clock=clock)
     enqueue_named(one, "m")
     claims = claim(one)
-    with ThreadPoolExecutor(1) as pool:
-        with one.transaction():
-            waiting = pool.submit(take, other, claims)
-            clock.advance(MINUTE)
-        (message,) = waiting.result()
+    with one.transaction():
+        taken = waiting(other, take, other, claims)
+        clock.advance(MINUTE)
+    (message,) = result(taken)
     assert message.last_attempt_at == NOW + MINUTE
 
 

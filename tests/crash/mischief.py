@@ -24,9 +24,12 @@ class Kind(StrEnum):
 
 
 class Mischief:
-    """Works on the lists of a Redis-protocol broker for the length of a ``with`` block."""
+    """Works on the lists of a Redis-protocol broker for the length of a ``with`` block, ``times`` in each of its kinds.
 
-    def __init__(self, broker: str, queues: Collection[str], chance: random.Random) -> None:
+    Without an end to it nobody could say when every message must have come to rest.
+    """
+
+    def __init__(self, broker: str, queues: Collection[str], times: int, chance: random.Random) -> None:
         self._client: Any = redis.Redis.from_url(broker)
         self._queues = list(queues)
         self._chance = chance
@@ -34,7 +37,7 @@ class Mischief:
         self._seen: list[tuple[str, bytes]] = []
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run)
-        self.done: Counter[Kind] = Counter()
+        self.left = Counter(dict.fromkeys(Kind, times))
 
     def __enter__(self) -> "Mischief":
         self._thread.start()
@@ -57,16 +60,16 @@ class Mischief:
     def _run(self) -> None:
         while not self._over.wait(0.001):
             for queue in self._chance.sample(self._queues, len(self._queues)):
-                message = self._client.rpop(queue)  # the next in turn
+                message = self._client.rpop(queue) if self.left else None  # the next in turn
                 if message is not None:
                     self._seen.append((queue, message))
-                    self._mistreat(queue, message, self._chance.choice(list(Kind)))
+                    self._mistreat(queue, message, self._chance.choice(list(self.left)))
             while self._held and self._held[0][0] < time.monotonic():
                 _, queue, message = self._held.popleft()
                 self._client.lpush(queue, message)
 
     def _mistreat(self, queue: str, message: bytes, kind: Kind) -> None:
-        self.done[kind] += 1
+        self.left -= Counter([kind])
         match kind:
             case Kind.LOST:
                 pass

@@ -89,8 +89,12 @@ def test_what_is_committed_arrives_once_and_in_order_although_a_worker_is_killed
     assert "nothing that was rolled back did" in run.text
 
 
-def test_it_stays_up_to_be_looked_at_until_ctrl_c_and_leaves_nothing_behind(example: Callable[..., Run]) -> None:
-    run = example(*SHORT)
+@pytest.mark.postgres
+def test_on_postgresql_it_stays_up_until_ctrl_c_leaves_nothing_behind_and_runs_again(
+    example: Callable[..., Run], postgres_url: str
+) -> None:
+    on_postgresql = (*SHORT, "--database", postgres_url)
+    run = example(*on_postgresql)
 
     flower = run.says(r"Flower.*: (http://\S+) \(user (\S+), password (\S+)\)")
     dashboard = run.says(r"The outbox's dashboard: (http://\S+)")
@@ -109,6 +113,11 @@ def test_it_stays_up_to_be_looked_at_until_ctrl_c_and_leaves_nothing_behind(exam
     assert run.ends() == 0, run.text
     assert [process for process in family if is_running(process)] == []
     assert "Traceback" not in run.text
+
+    again = example("--exit", *on_postgresql)
+
+    assert again.ends() == 0, again.text
+    assert again.table()["delivered"] == "86"
 
 
 def test_a_message_that_vanishes_is_found_and_told_by_the_exit_status(example: Callable[..., Run], sqlite_url: str) -> None:
@@ -140,15 +149,6 @@ def test_interrupted_in_the_middle_it_stops_everything(example: Callable[..., Ru
     assert run.ends() == 130, run.text
     assert [process for process in family if is_running(process)] == []
     assert "Traceback" not in run.text
-
-
-@pytest.mark.postgres
-def test_it_runs_on_postgresql_and_again_on_the_same_database(example: Callable[..., Run], postgres_url: str) -> None:
-    for _ in range(2):
-        run = example("--exit", *SHORT, "--database", postgres_url)
-
-        assert run.ends() == 0, run.text
-        assert run.table()["delivered"] == "86"
 
 
 @pytest.mark.crash
