@@ -6,6 +6,7 @@ Predicates use literal statuses, never bound ones: a planner cannot match a part
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from sqlalchemy import (
     BigInteger,
@@ -68,9 +69,10 @@ def claimable(messages: FromClause) -> ColumnElement[bool]:
     return and_(status_in(messages, DUE), messages.c.blocked == literal(0), messages.c.stamped == literal(1))
 
 
-def define(table_name: str = DEFAULT_TABLE, metadata: MetaData | None = None) -> Tables:
-    """Define the tables under ``table_name`` and its derived names."""
-    metadata = metadata if metadata is not None else MetaData()
+@lru_cache(maxsize=64)
+def define(table_name: str = DEFAULT_TABLE) -> Tables:
+    """The tables under ``table_name`` and its derived names: defined once, so that SQLAlchemy knows their statements again."""
+    metadata = MetaData()
     messages = _messages(table_name, metadata)
     _index(messages)
     return Tables(

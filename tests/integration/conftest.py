@@ -8,6 +8,7 @@ from sqlalchemy import Engine, create_engine
 
 from outbox import Outbox
 from outbox.errors import OutboxError
+from outbox.store import postgresql, sqlite
 from outbox.testing import FakeClock
 from tests.contract.conftest import (  # noqa: F401 - an empty outbox, made once and emptied for each test
     outbox_url,
@@ -18,6 +19,36 @@ from tests.contract.conftest import (  # noqa: F401 - an empty outbox, made once
 )
 
 OpenOutbox = Callable[..., Outbox]
+
+
+class CompiledForAll(dict[Any, Any]):
+    """What SQLAlchemy compiled for one engine, for all engines of that database: a test opens a new one, and compiles most."""
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        return super().get(self._of(key), default)
+
+    def __setitem__(self, key: Any, compiled: Any) -> None:
+        super().__setitem__(self._of(key), compiled)
+
+    def _of(self, key: Any) -> Any:
+        dialect, *statement = key
+        return dialect.name, *statement
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_once() -> Iterator[None]:
+    """Let whatever this process compiles be compiled once."""
+    compiled = CompiledForAll()
+
+    def shared(engine: Engine) -> Engine:
+        engine.update_execution_options(compiled_cache=compiled)
+        return engine
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (sqlite, postgresql):
+            made = module.engine_for
+            patch.setattr(module, "engine_for", lambda url, made=made: shared(made(url)))
+        yield
 
 
 @pytest.fixture

@@ -1,8 +1,9 @@
-"""The wheel in environments of its own: without extras it names the one that is missing, and with it, it works."""
+"""The wheel in an environment of its own: without extras it names the one that is missing, and with it, it works."""
 
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -46,20 +47,31 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return next(directory.glob("*.whl"))
 
 
-def installed(wheel: Path, directory: Path, extra: str = "") -> Path:
-    """A new environment with the wheel; what it needs comes from the lock, and so from uv's cache."""
-    uv = [sys.executable, "-m", "uv"]
-    environment = directory / "environment"
-    subprocess.run([*uv, "venv", "--quiet", "--python", sys.executable, environment], check=True)
-    target = f"celery-outbox{extra and f'[{extra}]'} @ {wheel.as_uri()}"
-    install = [*uv, "pip", "install", "--quiet", "--python", environment / "bin" / "python"]
-    subprocess.run([*install, "--constraint", ROOT / "requirements.lock", target], check=True)
-    return environment
+Install = Callable[..., Path]
 
 
 @pytest.fixture(scope="module")
-def bare(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return installed(wheel, tmp_path_factory.mktemp("bare"))
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Install:
+    """Leaves the wheel, with an extra or none, and what that needs in an environment, and nothing else.
+
+    It is one environment for all, which uv brings up to date; versions come from the lock, and so from uv's cache.
+    """
+    uv = [sys.executable, "-m", "uv"]
+    environment = tmp_path_factory.mktemp("extras") / "environment"
+    subprocess.run([*uv, "venv", "--quiet", "--python", sys.executable, environment], check=True)
+
+    def install(extra: str = "") -> Path:
+        target = f"celery-outbox{extra and f'[{extra}]'} @ {wheel.as_uri()}"
+        exactly = [*uv, "pip", "install", "--quiet", "--exact", "--python", environment / "bin" / "python"]
+        subprocess.run([*exactly, "--constraint", ROOT / "requirements.lock", target], check=True)
+        return environment
+
+    return install
+
+
+@pytest.fixture
+def bare(installed: Install) -> Path:
+    return installed()
 
 
 def test_every_extra_is_tried() -> None:
@@ -89,6 +101,6 @@ def test_what_needs_an_extra_says_which(bare: Path, extra: str) -> None:
 
 
 @pytest.mark.parametrize("extra", USES)
-def test_with_its_extra_it_works(wheel: Path, tmp_path: Path, extra: str) -> None:
-    ran = python(installed(wheel, tmp_path, extra), USES[extra][0])
+def test_with_its_extra_it_works(installed: Install, extra: str) -> None:
+    ran = python(installed(extra), USES[extra][0])
     assert ran.returncode == 0, ran.stderr
