@@ -300,7 +300,7 @@ def test_without_celery_a_broker_is_refused_with_the_extra_that_it_needs(tmp_pat
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
 
     assert done.returncode == 2
-    assert done.stderr == "outbox: a broker needs celery: pip install 'celery-outbox[celery]'\n"
+    assert done.stderr == "outbox: the integration with Celery needs celery: pip install 'celery-outbox[celery]'\n"
 
 
 @pytest.mark.parametrize("missing", ["click", "rich", "humanize", "dotenv"])
