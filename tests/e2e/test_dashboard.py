@@ -82,6 +82,12 @@ def open_page(new_page: NewPage, address: str) -> Open_:
     return lambda path="/", base=address, **options: new_page(base + path, **options)
 
 
+def serious_findings(page: Page) -> list[tuple[str, str]]:
+    """What a person who cannot see, or not press a mouse, would stumble over on the page as it is."""
+    found = Axe().run(page).response["violations"]
+    return [(each["id"], each["nodes"][0]["html"]) for each in found if each["impact"] in ("serious", "critical")]
+
+
 def paths(ids: dict[str, str]) -> list[str]:
     return ["/", "/?span=7d", "/messages", "/messages?status=failed_terminal", "/messages?q=nothing", "/nowhere"] + [
         f"/messages/{message_id}" for message_id in ids.values()
@@ -99,9 +105,7 @@ def test_every_page_is_sound_and_accessible(
         page.goto(address + path)
         for closed in page.locator("details").all():
             closed.evaluate("element => { element.open = true; }")
-        found = Axe().run(page).response["violations"]
-        serious = [(each["id"], each["nodes"][0]["html"]) for each in found if each["impact"] in ("serious", "critical")]
-        assert serious == [], path
+        assert serious_findings(page) == [], path
         assert page.evaluate("document.documentElement.scrollWidth") <= size["width"], path
     assert [each for each in heard if "404" not in each] == []
 
@@ -229,6 +233,47 @@ def test_a_channel_is_paused_and_resumed(open_page: Open_, outbox: Outbox, enque
     page.get_by_role("button", name="Resume chat").click()
     expect(page.get_by_text("Everything is open.")).to_be_visible()
     assert outbox.store.gates() == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_what_a_form_is_answered_with_is_accessible_too(
+    open_page: Open_, outbox: Outbox, address: str, some_of_each: dict[str, str], scheme: str
+) -> None:
+    page = open_page("/messages?channel=chat", color_scheme=scheme)
+    page.locator("select[name=scope]").select_option("all")
+    page.get_by_role("button", name="Retry").click()
+    expect(page.get_by_role("heading", name="Retry 1 message?")).to_be_visible()
+    assert serious_findings(page) == []
+    page.goto(address + "/messages")
+    page.locator("#tick-all").check()
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.get_by_role("heading", name="Cancel: 2 done, 2 refused")).to_be_visible()
+    assert serious_findings(page) == []
+    page.get_by_role("link", name="Back").click()
+    with outbox.store.engine.begin() as connection:  # type: ignore[attr-defined]
+        connection.execute(text("drop table message_outbox"))
+    page.reload()
+    expect(page.get_by_role("alert")).to_be_visible()
+    assert serious_findings(page) == []
+
+
+def test_from_asking_for_another_page_until_it_is_there_this_one_says_that_it_is_loading(
+    open_page: Open_, enqueue: Enqueue
+) -> None:
+    enqueue()
+    page = open_page()
+    leave = """addEventListener("beforeunload", () => {
+        sessionStorage.said = document.getElementById("live").textContent;
+        sessionStorage.cursor = getComputedStyle(document.querySelector("main form button")).cursor; });"""
+    page.evaluate(leave)
+    page.get_by_role("link", name="Messages").click()
+    expect(page.get_by_role("status")).to_have_text("live")
+    assert page.evaluate("[sessionStorage.said, sessionStorage.cursor]") == ["loading", "pointer"]
+    page.locator("input[name=id]").check()
+    page.evaluate(leave.replace("main form", "#act fieldset"))
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.locator("table.rows .pill.cancelled")).to_be_visible()
+    assert page.evaluate("[sessionStorage.said, sessionStorage.cursor]") == ["loading", "progress"]
 
 
 def test_a_form_is_sent_once_however_often_it_is_pressed(open_page: Open_, some_of_each: dict[str, str]) -> None:
