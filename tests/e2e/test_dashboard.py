@@ -2,13 +2,15 @@
 
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 from werkzeug.security import generate_password_hash
@@ -19,6 +21,7 @@ from outbox.policy.retry import OnUnknown
 from outbox.web import Login, Open, Role, User, create_app
 from tests.e2e import browser as browsing
 from tests.e2e.conftest import DESKTOP, NewPage
+from tests.servers.supervised import PROJECT
 
 pytestmark = pytest.mark.xdist_group("browser")
 
@@ -430,3 +433,13 @@ def test_a_page_whose_session_has_ended_goes_to_the_log_in(outbox: Outbox, open_
         expect(page.get_by_role("status")).to_have_text("live")
         page.context.clear_cookies()
         expect(page.get_by_role("heading", name="Log in")).to_be_visible(timeout=15_000)
+
+
+@pytest.mark.slow
+def test_the_pictures_of_the_guide_can_be_taken_again(chromium: Browser, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "docs.screenshots", str(tmp_path)]
+    subprocess.run(command, cwd=PROJECT, check=True, timeout=100)
+    taken = {picture.name for picture in tmp_path.iterdir()}
+    guide = (PROJECT / "docs/guides/dashboard.md").read_text()
+    assert taken == set(re.findall(r"images/(dashboard-\w+\.png)", guide))
+    assert taken == {picture.name for picture in (PROJECT / "docs/images").glob("dashboard-*")}
