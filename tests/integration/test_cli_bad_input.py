@@ -256,7 +256,7 @@ def test_an_application_s_engine_is_database_enough(tmp_path: Path, monkeypatch:
         (["list", "--status", "sent"], "'sent' is not one of 'queued'"),
         (["show"], "Missing argument 'ID' (see `outbox show --help`)"),
         (["resolve", "an-id"], "say whether they were sent: --sent or --not-sent"),
-        (["resolve", "--sent"], "Missing argument 'ID...'"),
+        (["resolve", "--sent"], "name the messages either by ID or by --status"),
         (["relay", "--json"], "--json reports one pass: add --once"),
         (["relay", "--inline", "--broker", "redis://h"], "--inline needs no --broker"),
         (["relay", "--interval", "0"], "it must be longer than 0"),
