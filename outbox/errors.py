@@ -17,6 +17,10 @@ class ConfigurationError(OutboxError):
     """Settings, a channel or a URL are wrong. The text says what to do."""
 
 
+class MissingExtra(ConfigurationError, ModuleNotFoundError):
+    """What is used needs a package that is not installed. The text names the extra that brings it."""
+
+
 class UnknownChannel(ConfigurationError):
     """No channel of that name is registered where the channels are known."""
 

@@ -46,10 +46,10 @@ def outbox_recorder() -> "Recorder":
 
 
 @pytest.fixture
-def outbox_in_memory(outbox_engine: "Engine", outbox_clock: "FakeClock", outbox_recorder: "Recorder") -> "Iterator[Outbox]":
+def outbox(outbox_engine: "Engine", outbox_clock: "FakeClock", outbox_recorder: "Recorder") -> "Iterator[Outbox]":
     """An outbox in the database of ``outbox_engine`` that lives by ``outbox_clock`` and knows the channel ``recorder``."""
     from outbox import Outbox
 
-    outbox = Outbox(engine=outbox_engine, clock=outbox_clock, channels=[outbox_recorder])
-    yield outbox
-    outbox.close()
+    in_memory = Outbox(engine=outbox_engine, clock=outbox_clock, channels=[outbox_recorder])
+    yield in_memory
+    in_memory.close()

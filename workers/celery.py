@@ -14,7 +14,7 @@ from celery import Celery
 from kombu import Queue
 
 from config.channels import load_channels
-from config.settings import LogFormat, LogLevel, Settings, load_settings, variable
+from config.settings import LogFormat, LogLevel, Settings, load_settings
 from outbox import Outbox
 from outbox.errors import ConfigurationError
 from outbox.integrations.celery import install
@@ -82,10 +82,8 @@ def create_app(settings: Settings, broker_url: str) -> Celery:
 
 
 def _follow(outbox: Outbox) -> None:
-    try:
-        from outbox.integrations import opentelemetry
-    except ImportError as error:
-        raise ConfigurationError(f"{variable('traces')}: {error}: pip install 'celery-outbox[opentelemetry]'") from error
+    from outbox.integrations import opentelemetry
+
     opentelemetry.instrument(outbox)
 
 

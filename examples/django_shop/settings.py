@@ -49,9 +49,10 @@ DATABASES = {
     }
 }
 
-# Mail becomes a message of the outbox; the worker sends it through the backend below, which here only prints it.
+# Mail becomes a message of the outbox; the worker sends it through the backend below, which without a server only prints it.
 EMAIL_BACKEND = "outbox.integrations.django.mail.EmailBackend"
-OUTBOX = {"EMAIL_BACKEND": "django.core.mail.backends.console.EmailBackend"}
+EMAIL_HOST, EMAIL_PORT = os.environ.get("SHOP_MAIL_HOST", ""), int(os.environ.get("SHOP_MAIL_PORT", "25"))
+OUTBOX = {"EMAIL_BACKEND": f"django.core.mail.backends.{'smtp' if EMAIL_HOST else 'console'}.EmailBackend"}
 
 CELERY_BROKER_URL = os.environ.get("SHOP_BROKER_URL", "redis://localhost:6379/0")
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True

@@ -7,17 +7,21 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from apprise import Apprise as Notifier
-from apprise import NotifyBase, NotifyFormat, NotifyType
-from apprise.attachment.file import AttachFile
-
-from outbox.channels import apprise_log, content
-from outbox.channels.apprise_services import ASSET, Service, read_services
-from outbox.channels.attachments import check_media, file_name, media_type
+from outbox.channels import content
 from outbox.channels.base import Channel
 from outbox.channels.content import Content, Media
 from outbox.errors import ConfigurationError, InvalidMessage, OutcomeUnknown, PermanentFailure, did_you_mean
+from outbox.extras import extra
 from outbox.message import Attempt, Message, NewMessage, Receipt
+
+with extra("apprise", "the channel apprise"):
+    from apprise import Apprise as Notifier
+    from apprise import NotifyBase, NotifyFormat, NotifyType
+    from apprise.attachment.file import AttachFile
+
+    from outbox.channels import apprise_log
+    from outbox.channels.apprise_services import ASSET, Service, read_services
+    from outbox.channels.attachments import check_media, file_name, media_type
 
 _OWN_FIELDS = frozenset({"title", "type", "format"})
 _CHAT_FIELDS = frozenset({"text", "media", "reply_to", "silent"})

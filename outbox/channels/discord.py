@@ -5,14 +5,17 @@ from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from typing import Any
 
-from outbox.channels.answer import Answer
-from outbox.channels.attachments import File, check_media, file_name, form, media_type
-from outbox.channels.chat import ChatChannel, object_of, wait_ms
 from outbox.channels.content import Content, Media
 from outbox.channels.rendering import to_json
 from outbox.errors import DeliverySignal, InvalidMessage
+from outbox.extras import extra
 from outbox.message import Attempt, Message, Receipt
 from outbox.policy.destination import Rate
+
+with extra("chat", "the channel discord"):
+    from outbox.channels.answer import Answer
+    from outbox.channels.attachments import File, check_media, file_name, form, media_type
+    from outbox.channels.chat import ChatChannel, object_of, wait_ms
 
 MOST_FILES = 10
 MOST_EMBEDS = 10

@@ -8,16 +8,19 @@ from dataclasses import asdict
 from typing import Any
 
 from outbox.channels.base import Channel
-from outbox.channels.egress import Egress, EgressRefused
-from outbox.channels.http import CONNECT_TIMEOUT_S, HttpClient, trusting
-from outbox.channels.mail import fetching, letter
 from outbox.channels.mail.account import Account
-from outbox.channels.mail.composing import compose, message_id
-from outbox.channels.mail.sessions import Sessions
 from outbox.errors import ConfigurationError, InvalidMessage, PermanentFailure, did_you_mean
+from outbox.extras import extra
 from outbox.message import Attempt, Message, NewMessage, Receipt
 from outbox.policy.destination import Breaker
 from outbox.policy.retry import Backoff
+
+with extra("email", "the channel email"):
+    from outbox.channels.egress import Egress, EgressRefused
+    from outbox.channels.http import CONNECT_TIMEOUT_S, HttpClient, trusting
+    from outbox.channels.mail import fetching, letter
+    from outbox.channels.mail.composing import compose, message_id
+    from outbox.channels.mail.sessions import Sessions
 
 LARGEST_MESSAGE = 25_000_000
 """Bytes; what the large providers take."""

@@ -9,14 +9,17 @@ from hashlib import sha256
 from typing import Any
 from urllib.parse import quote
 
-from outbox.channels.answer import Answer
-from outbox.channels.attachments import check_media, file_name, media_type
-from outbox.channels.chat import ChatChannel, object_of, wait_ms
 from outbox.channels.content import Content, Media
 from outbox.channels.rendering import to_json
 from outbox.errors import DeliverySignal, InvalidMessage, NotReady, OutcomeUnknown, RetryLater
+from outbox.extras import extra
 from outbox.message import Attempt, Message, Receipt
 from outbox.policy.destination import Rate
+
+with extra("chat", "the channel matrix"):
+    from outbox.channels.answer import Answer
+    from outbox.channels.attachments import check_media, file_name, media_type
+    from outbox.channels.chat import ChatChannel, object_of, wait_ms
 
 LARGEST_CONTENT = 60_000
 """Bytes. An event may have 65,536 in all, and the homeserver adds the sender, hashes and signatures."""

@@ -13,17 +13,17 @@ from outbox.errors import ConfigurationError, UnknownChannel, did_you_mean
 ENTRY_POINT_GROUP = "outbox.channels"
 
 _BUILT_IN = {
-    "apprise": ("outbox.channels.apprise", "Apprise", "apprise"),
-    "celery": ("outbox.integrations.celery.channel", "CeleryTasks", "celery"),
-    "console": ("outbox.channels.console", "Console", None),
-    "discord": ("outbox.channels.discord", "Discord", "chat"),
-    "email": ("outbox.channels.email", "Email", "email"),
-    "matrix": ("outbox.channels.matrix", "Matrix", "chat"),
-    "slack": ("outbox.channels.slack", "Slack", "chat"),
-    "telegram": ("outbox.channels.telegram", "Telegram", "chat"),
-    "webhook": ("outbox.channels.webhook", "Webhook", "webhook"),
+    "apprise": ("outbox.channels.apprise", "Apprise"),
+    "celery": ("outbox.integrations.celery.channel", "CeleryTasks"),
+    "console": ("outbox.channels.console", "Console"),
+    "discord": ("outbox.channels.discord", "Discord"),
+    "email": ("outbox.channels.email", "Email"),
+    "matrix": ("outbox.channels.matrix", "Matrix"),
+    "slack": ("outbox.channels.slack", "Slack"),
+    "telegram": ("outbox.channels.telegram", "Telegram"),
+    "webhook": ("outbox.channels.webhook", "Webhook"),
 }
-"""Kind → module, class, and the extra that brings what it needs."""
+"""Kind → module and class."""
 
 
 class ChannelRegistry:
@@ -106,11 +106,8 @@ def kinds() -> list[str]:
 
 def _adapter(kind: str, name: str) -> type[Channel]:
     if kind in _BUILT_IN:
-        module, attribute, extra = _BUILT_IN[kind]
-        try:
-            loaded = getattr(import_module(module), attribute)
-        except ModuleNotFoundError as error:
-            raise ConfigurationError(f"channel {name!r} needs {error.name}: pip install 'celery-outbox[{extra}]'") from error
+        module, attribute = _BUILT_IN[kind]
+        loaded = getattr(import_module(module), attribute)
     else:
         loaded = _installed_adapter(kind, name)
     if not (inspect.isclass(loaded) and issubclass(loaded, Channel)):

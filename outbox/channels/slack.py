@@ -6,14 +6,17 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode
 
-from outbox.channels.answer import Answer
-from outbox.channels.attachments import check_media, file_name, media_type
-from outbox.channels.chat import ChatChannel, object_of
 from outbox.channels.content import Content, Media
 from outbox.channels.rendering import to_json
 from outbox.errors import DeliverySignal, InvalidMessage, OutcomeUnknown, PermanentFailure, RetryLater
+from outbox.extras import extra
 from outbox.message import Attempt, Message, Receipt
 from outbox.policy.destination import Rate
+
+with extra("chat", "the channel slack"):
+    from outbox.channels.answer import Answer
+    from outbox.channels.attachments import check_media, file_name, media_type
+    from outbox.channels.chat import ChatChannel, object_of
 
 MOST_BLOCKS = 50
 MOST_ATTACHMENTS = 100

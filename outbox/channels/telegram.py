@@ -5,14 +5,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from outbox.channels.answer import Answer
-from outbox.channels.attachments import File, check_media, file_name, form, media_type
-from outbox.channels.chat import ChatChannel, object_of, wait_ms
 from outbox.channels.content import Content, Media
 from outbox.channels.rendering import to_json
 from outbox.errors import DeliverySignal, InvalidMessage, RetryLater
+from outbox.extras import extra
 from outbox.message import Attempt, Message, Receipt
 from outbox.policy.destination import Rate
+
+with extra("chat", "the channel telegram"):
+    from outbox.channels.answer import Answer
+    from outbox.channels.attachments import File, check_media, file_name, form, media_type
+    from outbox.channels.chat import ChatChannel, object_of, wait_ms
 
 LONGEST_CAPTION = 1024
 MOST_MEDIA = 10

@@ -6,14 +6,17 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
-from outbox.channels.answer import Answer
 from outbox.channels.base import Channel
-from outbox.channels.egress import Egress, EgressRefused
 from outbox.channels.endpoint import Endpoint
-from outbox.channels.http import CONNECT_TIMEOUT_S, LONGEST_ANSWER, HttpClient
 from outbox.channels.rendering import to_json
 from outbox.errors import ConfigurationError, InvalidMessage, PermanentFailure, did_you_mean
+from outbox.extras import extra
 from outbox.message import Attempt, Message, NewMessage, Receipt
+
+with extra("webhook", "the channel webhook"):
+    from outbox.channels.answer import Answer
+    from outbox.channels.egress import Egress, EgressRefused
+    from outbox.channels.http import CONNECT_TIMEOUT_S, LONGEST_ANSWER, HttpClient
 
 _Number = TypeVar("_Number", int, float)
 _TRACE_CONTEXT = ("traceparent", "tracestate")

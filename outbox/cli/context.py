@@ -70,10 +70,8 @@ class Access:
         url = broker_url or (self.variables.get("OUTBOX_BROKER_URL") if own is None else None)
         if url is None:
             return own
-        try:
-            from outbox.integrations.celery.connecting import app_for
-        except ModuleNotFoundError as error:
-            raise ConfigurationError(f"a broker needs {error.name}: pip install 'celery-outbox[celery]'") from error
+        from outbox.integrations.celery.connecting import app_for
+
         return app_for(url)
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""``outbox retry`` and ``outbox cancel``, on named messages or on all that match a filter, and ``outbox resolve``."""
+"""``outbox retry``, ``outbox cancel`` and ``outbox resolve``, on named messages or on all that match a filter."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
@@ -12,7 +12,8 @@ from rich.progress import track
 from outbox.cli import printing
 from outbox.cli.context import Access, pass_access
 from outbox.cli.parameters import json_option, on_record
-from outbox.lifecycle import CANCELLABLE, REPLAYABLE, Event, Status
+from outbox.lifecycle import CANCELLABLE, REPLAYABLE, Event, Status, sources
+from outbox.outbox import Outbox
 from outbox.store.records import MessageFilter, OperatorResult, Refusal
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -59,7 +60,7 @@ def retry(access: Access, /, **options: Any) -> None:
     Name them by ID, or by filter: then dead letters are meant, unless --status says otherwise. Messages that are active
     anyway, being sent, not final or blanked are refused.
     """
-    _operate(access, Event.REPLAY, "retry", "retried", default=Status.FAILED_TERMINAL, **options)
+    _operate(access, Event.REPLAY, lambda outbox: outbox.retry, "retry", "retried", default=Status.FAILED_TERMINAL, **options)
 
 
 @click.command(
@@ -73,34 +74,35 @@ def cancel(access: Access, /, **options: Any) -> None:
 
     Name them by ID, or by filter: all that match and have not ended.
     """
-    _operate(access, Event.CANCEL, "cancel", "cancelled", default=None, **options)
+    _operate(access, Event.CANCEL, lambda outbox: outbox.cancel, "cancel", "cancelled", default=None, **options)
 
 
 @click.command(
     epilog="\b\nExamples:\n  outbox resolve 0198c0de-0000-7000-8000-000000000001 --sent --reason 'it is in their log'"
-    "\n  outbox resolve 0198c0de-0000-7000-8000-000000000001 --not-sent"
+    "\n  outbox resolve --channel webhook --target https://shop.example.com/hook --not-sent"
 )
-@click.argument("ids", metavar="ID...", nargs=-1, required=True)
 @click.option("--sent", "outcome", flag_value="sent", help="They were sent: record them as delivered.")
 @click.option("--not-sent", "outcome", flag_value="not sent", help="They were not: send them.")
-@on_record
-@json_option
+@_selection(sources(Event.RESOLVE_SENT), Status.PARKED)
 @pass_access
-def resolve(
-    access: Access, ids: tuple[str, ...], outcome: str | None, actor: str, reason: str | None, as_json: bool
-) -> None:  # fmt: skip
-    """Say of parked messages whether they were sent; the outbox does not know."""
+def resolve(access: Access, /, *, outcome: str | None, **options: Any) -> None:
+    """Say of parked messages whether they were sent; the outbox does not know.
+
+    Name them by ID, or by filter: all that match and are parked.
+    """
     if outcome is None:
         raise click.UsageError("say whether they were sent: --sent or --not-sent")
-    sent = outcome == "sent"
-    result = _act(partial(access.open().resolve, sent=sent), list(dict.fromkeys(ids)), actor, reason)
-    _report(result, "recorded as delivered" if sent else "made due", as_json)
-    click.get_current_context().exit(1 if result.refused else 0)
+    sent, done = (True, "recorded as delivered") if outcome == "sent" else (False, "made due")
+    _operate(
+        access, Event.RESOLVE_SENT, lambda outbox: partial(outbox.resolve, sent=sent), "resolve", done,
+        default=Status.PARKED, **options,
+    )  # fmt: skip
 
 
 def _operate(
-    access: Access, event: Event, verb: str, done: str, *, ids: tuple[str, ...], default: Status | None,
-    dry_run: bool, yes: bool, actor: str, reason: str | None, as_json: bool, **filters: Any,
+    access: Access, event: Event, act: Callable[[Outbox], _Verb], verb: str, done: str, *,
+    ids: tuple[str, ...], default: Status | None, dry_run: bool, yes: bool, actor: str, reason: str | None, as_json: bool,
+    **filters: Any,
 ) -> None:  # fmt: skip
     wanted = _wanted(ids, filters, default)
     outbox = access.open()
@@ -111,7 +113,7 @@ def _operate(
         meant = wanted.ids or outbox.store.rehearse(event, wanted, MOST).changed
         if meant and not wanted.ids and not yes:
             _confirm(verb, len(meant))
-        result = _act(outbox.retry if event is Event.REPLAY else outbox.cancel, meant, actor, reason)
+        result = _act(act(outbox), meant, actor, reason)
     _report(result, done, as_json)
     click.get_current_context().exit(1 if result.refused else 0)
 

@@ -11,7 +11,7 @@ from outbox.cli import printing
 from outbox.cli.context import Access, pass_access
 from outbox.cli.logs import LEVELS, log_to_stderr
 from outbox.cli.parameters import operating_user
-from outbox.errors import ConfigurationError
+from outbox.extras import extra
 
 DEFAULT_PORT = 8700
 _ROLES = ("viewer", "operator", "admin")
@@ -87,10 +87,8 @@ def _say(address: str) -> None:
 
 
 def _require_extra() -> None:
-    try:
+    with extra("web", "the dashboard"):
         import_module("outbox.web.serving")
-    except ModuleNotFoundError as error:
-        raise ConfigurationError(f"the dashboard needs {error.name}: pip install 'celery-outbox[web]'") from error
 
 
 def _path(text: str | None) -> Path | None:

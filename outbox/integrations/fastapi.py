@@ -6,15 +6,17 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from starlette.concurrency import run_in_threadpool
-from starlette.requests import HTTPConnection
-from starlette.types import ASGIApp, Receive, Scope, Send
-
 from outbox import transactions
 from outbox.errors import ConfigurationError
+from outbox.extras import extra
 from outbox.message import NewMessage, Queued
 from outbox.outbox import Outbox
 from outbox.tasks.calls import QueuedTask
+
+with extra("fastapi", "the integration with FastAPI"):
+    from starlette.concurrency import run_in_threadpool
+    from starlette.requests import HTTPConnection
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
@@ -88,12 +90,10 @@ def dashboard(
     :param read_only: refuse every change, whoever asks.
     :raises outbox.errors.ConfigurationError: the secret is too short, or the extra ``web`` is not installed.
     """
-    try:
+    with extra("web", "the dashboard"):
         from a2wsgi import WSGIMiddleware
 
         from outbox.web import Delegated, create_app
-    except ModuleNotFoundError as error:
-        raise ConfigurationError(f"the dashboard needs {error.name}: pip install 'celery-outbox[web]'") from error
 
     if len(secret) < _SHORTEST_SECRET:
         raise ConfigurationError(f"the dashboard's secret has fewer than {_SHORTEST_SECRET} characters")

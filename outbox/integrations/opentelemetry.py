@@ -9,16 +9,18 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import Any
 
-from opentelemetry import context, propagate, trace
-from opentelemetry.context import Context
-from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer, TracerProvider
-from opentelemetry.util.types import AttributeValue
-
 from outbox.codec import DecodeError
+from outbox.extras import extra
 from outbox.message import Message, NewMessage
 from outbox.outbox import Outbox
 from outbox.outcome import Deferred, Delivered, Outcome, Rejected, Retry, Unknown, Withheld
 from outbox.tracing import Enqueuing, Sending
+
+with extra("opentelemetry", "the integration with OpenTelemetry"):
+    from opentelemetry import context, propagate, trace
+    from opentelemetry.context import Context
+    from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer, TracerProvider
+    from opentelemetry.util.types import AttributeValue
 
 
 def instrument(outbox: Outbox, tracer_provider: TracerProvider | None = None) -> None:

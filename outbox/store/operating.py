@@ -50,8 +50,13 @@ def resolve(
 
 
 def rehearse(tx: Transaction, event: Event, wanted: MessageFilter, limit: int) -> OperatorResult:
-    """What :func:`replay` or :func:`cancel` would come to now; nothing is changed, locked or noted."""
-    refusal = {Event.REPLAY: _replay_refusal, Event.CANCEL: _cancel_refusal}[event]
+    """What :func:`replay`, :func:`cancel` or :func:`resolve` would come to now; nothing is changed, locked or noted."""
+    refusals: dict[Event, Callable[[Row[Any]], str | None]] = {
+        Event.REPLAY: _replay_refusal,
+        Event.CANCEL: _cancel_refusal,
+        Event.RESOLVE_SENT: partial(_resolve_refusal, sent=True),
+    }
+    refusal = refusals[event]
     c = tx.sql.tables.messages.c
     narrow = _meant(tx, wanted, limit, sources(event)).with_only_columns(c.id, c.status, c.dispatch_kind, c.blanked_at)
     rows = tx.execute(narrow).all()

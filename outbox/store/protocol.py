@@ -152,7 +152,7 @@ class Store(Protocol):
         """Withdraw rows that are not being sent, on record."""
 
     def rehearse(self, event: Event, wanted: MessageFilter, limit: int) -> OperatorResult:
-        """What :meth:`replay` (``Event.REPLAY``) or :meth:`cancel` (``Event.CANCEL``) would come to; changes nothing."""
+        """What :meth:`replay` (``Event.REPLAY``), :meth:`cancel` or :meth:`resolve` (``Event.RESOLVE_SENT``) would come to."""
 
     def resolve(
         self, wanted: MessageFilter, limit: int, *, sent: bool, actor: str | None, reason: str | None

@@ -2,7 +2,10 @@
 outbox. :func:`create_app` makes it.
 """
 
-from outbox.web.access import Delegated, Login, Open, Role, User, Visitor
-from outbox.web.application import create_app
+from outbox.extras import extra
+
+with extra("web", "the dashboard"):
+    from outbox.web.access import Delegated, Login, Open, Role, User, Visitor
+    from outbox.web.application import create_app
 
 __all__ = ["Delegated", "Login", "Open", "Role", "User", "Visitor", "create_app"]

@@ -61,7 +61,7 @@ def meant(outbox: Outbox, verb: Verb, wanted: MessageFilter) -> list[str]:
         case Verb.CANCEL:
             return [*outbox.store.rehearse(Event.CANCEL, wanted, BULK_LIMIT).changed]
         case Verb.RESOLVE_SENT | Verb.RESOLVE_NOT_SENT:
-            raise Problem(400, "ids-needed", "messages are resolved one by one: name them by id")
+            return [*outbox.store.rehearse(Event.RESOLVE_SENT, wanted, BULK_LIMIT).changed]
         case _:
             assert_never(verb)
 

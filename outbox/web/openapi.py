@@ -92,7 +92,7 @@ def _acting() -> dict[str, Any]:
         **shape({"ids": ids, "filter": _FILTER, "reason": _REASON}, "ids", "filter", "reason"),
         "oneOf": [{"required": ["ids"]}, {"required": ["filter"]}],
     }
-    resolved = shape({"ids": ids, "sent": _FLAG, "reason": _REASON}, "reason")
+    resolved = {**meant, **shape({**meant["properties"], "sent": _FLAG}, *meant["properties"])}
     length = {**_NUMBER, "exclusiveMinimum": 0, "maximum": acting.LONGEST_PAUSE_S}
     paused = shape({"target": {**_GIVEN, "maxLength": 500}, "for_s": length, "reason": _REASON}, "target", "for_s", "reason")
     resumed = shape({"target": _GIVEN, "all_targets": _FLAG, "reason": _REASON}, "target", "all_targets", "reason")

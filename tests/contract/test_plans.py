@@ -37,52 +37,12 @@ from outbox.store.records import Lane, MessageFilter, Place, Stamp, Taker
 from outbox.store.sql import Transaction
 from outbox.store.sqlstore import SQLStore, open_store
 from outbox.testing import FakeClock
+from tests.contract.filling import ALIVE, TABLE, fill
 from tests.contract.statements import Statement, recorded
 from tests.contract.steps import CHANNEL, DEAD, DELIVERED, MINUTE, NOW, RESCUED, RUN_LEASE_MS, new_row, settlement
 from tests.servers import postgresql
 
-TABLE = "message_outbox"
 TERMINAL_ROWS = 100_000
-ALIVE = 1_000
-
-NUMBERS = {
-    "sqlite": "with recursive n(i) as (select 1 union all select i + 1 from n where i < {count}) ",
-    "postgresql": "with n(i) as (select generate_series(1, {count})) ",
-}
-INSERT = (
-    f"insert into {TABLE} (id, channel, target, dispatch_kind, payload, ordering_key, queued_at, status, attempt_count,"
-    " max_attempts, next_attempt_at, expires_at, completed_at, lease, lease_until, lease_owner, blocked, stamped) "
-)
-
-
-def fill(store: SQLStore) -> None:
-    """Terminal rows of a week, and of each living sort a thousand, in conversations and outside of them."""
-    for status, count in (("delivered", TERMINAL_ROWS * 9 // 10), ("failed_terminal", TERMINAL_ROWS // 10)):
-        _insert(store, status, count, completed_at=f"{NOW} - i * 6000")
-    for key in ("null", "'chat-' || (i - i / 100 * 100)"):
-        _insert(store, "queued", ALIVE, key=key, expires_at=f"{NOW} + 600000")
-        _insert(store, "failed_retryable", ALIVE, key=key, due=f"{NOW} + i * 1000", attempts=1)
-    _insert(store, "queued", ALIVE, key="'chat-' || (i - i / 100 * 100)", blocked=1, expires_at=f"{NOW} - i")
-    _insert(store, "queued", ALIVE, stamped=0)
-    _insert(store, "dispatched", ALIVE, lease_until=f"{NOW} - 500 + i")
-    _insert(store, "sending", ALIVE, lease_until=f"{NOW} - 500 + i", attempts=1)
-    _insert(store, "parked", ALIVE, attempts=1)
-
-
-def _insert(
-    store: SQLStore, status: str, count: int, *, due: str = f"{NOW} - 10000 + i", key: str = "null", expires_at: str = "null",
-    completed_at: str = "null", lease_until: str = "null", attempts: int = 0, blocked: int = 0, stamped: int = 1,
-) -> None:  # fmt: skip
-    name = f"'{status}-' || i || '-' || {blocked} || {stamped} || coalesce({key}, '')"
-    owner = "'worker-' || (i - i / 10 * 10)" if status == "sending" else "null"
-    values = (
-        f"select {name}, '{CHANNEL}', 'target-' || (i - i / 50 * 50), 'final', 'null', {key}, {NOW} - i, '{status}',"
-        f" {attempts}, 5, {due}, {expires_at}, {completed_at}, {attempts}, {lease_until}, {owner}, {blocked}, {stamped} from n"
-    )
-    with store.transaction() as tx:
-        numbers = NUMBERS[store.engine.dialect.name].format(count=count)
-        dialect = store.engine.dialect.name
-        tx.connection.exec_driver_sql(INSERT + numbers + values if dialect == "postgresql" else numbers + INSERT + values)
 
 
 @pytest.fixture(scope="module", params=["sqlite", "sqlite analysed", pytest.param("postgresql", marks=pytest.mark.postgres)])
@@ -101,7 +61,7 @@ def full(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 def _filled(url: str, *, analyse: bool) -> Iterator[SQLStore]:
     store = open_store(url, clock=FakeClock())
-    fill(store)
+    fill(store, TERMINAL_ROWS)
     if analyse:
         with store.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.execute(text("analyze"))

@@ -1,6 +1,6 @@
 """Parked messages wait for somebody who knows whether they were sent."""
 
-from outbox.lifecycle import Status
+from outbox.lifecycle import Event, Status
 from outbox.store.records import MessageFilter, OperatorResult
 from outbox.store.sqlstore import SQLStore
 from tests.contract.steps import PARKED, begin, claim, enqueue_named, ids, settle, stored
@@ -55,3 +55,16 @@ def test_a_message_that_is_not_parked_is_refused_by_name(store: SQLStore) -> Non
         [],
         [("m", True)],
     )
+
+
+def test_a_rehearsal_names_the_parked_among_those_meant_and_changes_nothing(store: SQLStore) -> None:
+    park(store, "m", target="a")
+    park(store, "elsewhere", target="b")
+    enqueue_named(store, "waits", target="a")
+
+    by_filter = store.rehearse(Event.RESOLVE_SENT, MessageFilter(target="a"), 10)
+    by_name = store.rehearse(Event.RESOLVE_SENT, MessageFilter(ids=["m", "waits"]), 10)
+
+    assert list(by_filter.changed) == list(by_name.changed) == ["m"]
+    assert [refusal.id for refusal in by_name.refused] == ["waits"]
+    assert stored(store, "m").status == Status.PARKED

@@ -1,12 +1,16 @@
 """The dashboard in a real browser: every page and action, live, by keyboard, on a phone, in the dark, and without scripts."""
 
+import json
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import urlencode
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 from werkzeug.security import generate_password_hash
@@ -17,6 +21,7 @@ from outbox.policy.retry import OnUnknown
 from outbox.web import Login, Open, Role, User, create_app
 from tests.e2e import browser as browsing
 from tests.e2e.conftest import DESKTOP, NewPage
+from tests.servers.supervised import PROJECT
 
 pytestmark = pytest.mark.xdist_group("browser")
 
@@ -82,6 +87,12 @@ def open_page(new_page: NewPage, address: str) -> Open_:
     return lambda path="/", base=address, **options: new_page(base + path, **options)
 
 
+def serious_findings(page: Page) -> list[tuple[str, str]]:
+    """What a person who cannot see, or not press a mouse, would stumble over on the page as it is."""
+    found = Axe().run(page).response["violations"]
+    return [(each["id"], each["nodes"][0]["html"]) for each in found if each["impact"] in ("serious", "critical")]
+
+
 def paths(ids: dict[str, str]) -> list[str]:
     return ["/", "/?span=7d", "/messages", "/messages?status=failed_terminal", "/messages?q=nothing", "/nowhere"] + [
         f"/messages/{message_id}" for message_id in ids.values()
@@ -99,9 +110,7 @@ def test_every_page_is_sound_and_accessible(
         page.goto(address + path)
         for closed in page.locator("details").all():
             closed.evaluate("element => { element.open = true; }")
-        found = Axe().run(page).response["violations"]
-        serious = [(each["id"], each["nodes"][0]["html"]) for each in found if each["impact"] in ("serious", "critical")]
-        assert serious == [], path
+        assert serious_findings(page) == [], path
         assert page.evaluate("document.documentElement.scrollWidth") <= size["width"], path
     assert [each for each in heard if "404" not in each] == []
 
@@ -231,6 +240,47 @@ def test_a_channel_is_paused_and_resumed(open_page: Open_, outbox: Outbox, enque
     assert outbox.store.gates() == []
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_what_a_form_is_answered_with_is_accessible_too(
+    open_page: Open_, outbox: Outbox, address: str, some_of_each: dict[str, str], scheme: str
+) -> None:
+    page = open_page("/messages?channel=chat", color_scheme=scheme)
+    page.locator("select[name=scope]").select_option("all")
+    page.get_by_role("button", name="Retry").click()
+    expect(page.get_by_role("heading", name="Retry 1 message?")).to_be_visible()
+    assert serious_findings(page) == []
+    page.goto(address + "/messages")
+    page.locator("#tick-all").check()
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.get_by_role("heading", name="Cancel: 2 done, 2 refused")).to_be_visible()
+    assert serious_findings(page) == []
+    page.get_by_role("link", name="Back").click()
+    with outbox.store.engine.begin() as connection:  # type: ignore[attr-defined]
+        connection.execute(text("drop table message_outbox"))
+    page.reload()
+    expect(page.get_by_role("alert")).to_be_visible()
+    assert serious_findings(page) == []
+
+
+def test_from_asking_for_another_page_until_it_is_there_this_one_says_that_it_is_loading(
+    open_page: Open_, enqueue: Enqueue
+) -> None:
+    enqueue()
+    page = open_page()
+    leave = """addEventListener("beforeunload", () => {
+        sessionStorage.said = document.getElementById("live").textContent;
+        sessionStorage.cursor = getComputedStyle(document.querySelector("main form button")).cursor; });"""
+    page.evaluate(leave)
+    page.get_by_role("link", name="Messages").click()
+    expect(page.get_by_role("status")).to_have_text("live")
+    assert page.evaluate("[sessionStorage.said, sessionStorage.cursor]") == ["loading", "pointer"]
+    page.locator("input[name=id]").check()
+    page.evaluate(leave.replace("main form", "#act fieldset"))
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.locator("table.rows .pill.cancelled")).to_be_visible()
+    assert page.evaluate("[sessionStorage.said, sessionStorage.cursor]") == ["loading", "progress"]
+
+
 def test_a_form_is_sent_once_however_often_it_is_pressed(open_page: Open_, some_of_each: dict[str, str]) -> None:
     page = open_page(f"/messages/{some_of_each['dead']}")
     posts: list[str] = []
@@ -297,7 +347,16 @@ def test_without_scripts_everything_is_read_and_done(
     expect(page.locator("table.rows tbody tr")).to_have_count(1)
 
 
-def test_nothing_that_a_message_holds_is_run(open_page: Open_, outbox: Outbox, enqueue: Enqueue, address: str) -> None:
+# Every column whose text is shown, whoever wrote it: the application, a receiver, a worker, or somebody with SQL.
+SHOWN = {
+    "message_outbox": ("dispatch_kind", "error_class", "lease_owner", "terminal_reason"),
+    "message_outbox_attempt": ("outcome", "error", "owner"),
+    "message_outbox_operation": ("action", "actor", "reason"),
+    "message_outbox_gate": ("reason", "actor"),
+}
+
+
+def test_nothing_that_a_message_holds_is_run(open_page: Open_, outbox: Outbox, enqueue: Enqueue) -> None:
     fields = dict.fromkeys(("target", "turn_id", "idempotency_key", "ordering_key", "account_id"), HOSTILE)
     message_id = enqueue({"fail": HOSTILE}, headers={"h": HOSTILE}, **fields)
     outbox.drain()
@@ -305,20 +364,23 @@ def test_nothing_that_a_message_holds_is_run(open_page: Open_, outbox: Outbox, e
     outbox.drain()
     outbox.pause("chat", target=HOSTILE, reason=HOSTILE, actor=HOSTILE)
     with outbox.store.engine.begin() as connection:  # type: ignore[attr-defined]
-        for column in ("lease_owner", "terminal_reason"):
-            connection.execute(text(f"update message_outbox set {column} = :hostile"), {"hostile": HOSTILE})
-    page = open_page()
-    heard = browsing.complaints(page)
-    for path in (
-        "/",
-        "/messages",
-        f"/messages/{message_id}",
-        "/messages?target=%22%3E%3Cscript%3Ewindow.hacked%3D1%3C/script%3E",
-    ):
-        with page.expect_response(lambda response: response.request.resource_type == "fetch"):  # the live update too
-            page.goto(address + path)
-        assert page.evaluate("window.hacked") is None
-    assert heard == []
+        for table, columns in SHOWN.items():
+            for column in columns:
+                assert connection.execute(text(f"update {table} set {column} = :hostile"), {"hostile": HOSTILE}).rowcount
+        receipt = {"receipt": json.dumps({"provider_id": HOSTILE})}
+        connection.execute(text("update message_outbox set receipt = :receipt"), receipt)
+        copied = "channel, queued_at, next_attempt_at, status) select 'x' || id, :hostile, queued_at, next_attempt_at, status"
+        connection.execute(text(f"insert into message_outbox (id, {copied} from message_outbox"), {"hostile": HOSTILE})
+    asked = urlencode(dict.fromkeys(("channel", "target", "turn_id", "q"), f'">{HOSTILE}'))
+    with browsing.served(create_app(outbox, auth=Open(HOSTILE, Role.ADMIN))) as address:
+        page = open_page(base=address)
+        heard = browsing.complaints(page)
+        for path in ("/", "/messages", f"/messages/{message_id}", f"/messages/x{message_id}", f"/messages?{asked}"):
+            with page.expect_response(lambda response: response.request.resource_type == "fetch"):  # the live update too
+                page.goto(address + path)
+            assert HOSTILE in page.locator("body").inner_text()
+            assert page.evaluate("window.hacked") is None
+        assert heard == []
 
 
 def test_the_policy_stops_what_would_slip_through(open_page: Open_) -> None:
@@ -371,3 +433,13 @@ def test_a_page_whose_session_has_ended_goes_to_the_log_in(outbox: Outbox, open_
         expect(page.get_by_role("status")).to_have_text("live")
         page.context.clear_cookies()
         expect(page.get_by_role("heading", name="Log in")).to_be_visible(timeout=15_000)
+
+
+@pytest.mark.slow
+def test_the_pictures_of_the_guide_can_be_taken_again(chromium: Browser, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "docs.screenshots", str(tmp_path)]
+    subprocess.run(command, cwd=PROJECT, check=True, timeout=100)
+    taken = {picture.name for picture in tmp_path.iterdir()}
+    guide = (PROJECT / "docs/guides/dashboard.md").read_text()
+    assert taken == set(re.findall(r"images/(dashboard-\w+\.png)", guide))
+    assert taken == {picture.name for picture in (PROJECT / "docs/images").glob("dashboard-*")}

@@ -256,7 +256,7 @@ def test_an_application_s_engine_is_database_enough(tmp_path: Path, monkeypatch:
         (["list", "--status", "sent"], "'sent' is not one of 'queued'"),
         (["show"], "Missing argument 'ID' (see `outbox show --help`)"),
         (["resolve", "an-id"], "say whether they were sent: --sent or --not-sent"),
-        (["resolve", "--sent"], "Missing argument 'ID...'"),
+        (["resolve", "--sent"], "name the messages either by ID or by --status"),
         (["relay", "--json"], "--json reports one pass: add --once"),
         (["relay", "--inline", "--broker", "redis://h"], "--inline needs no --broker"),
         (["relay", "--interval", "0"], "it must be longer than 0"),
@@ -300,7 +300,7 @@ def test_without_celery_a_broker_is_refused_with_the_extra_that_it_needs(tmp_pat
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
 
     assert done.returncode == 2
-    assert done.stderr == "outbox: a broker needs celery: pip install 'celery-outbox[celery]'\n"
+    assert done.stderr == "outbox: the integration with Celery needs celery: pip install 'celery-outbox[celery]'\n"
 
 
 @pytest.mark.parametrize("missing", ["click", "rich", "humanize", "dotenv"])

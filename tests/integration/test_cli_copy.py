@@ -1,5 +1,9 @@
 """`outbox db copy`: a whole outbox from one database into another, every row as it is."""
 
+import os
+import pty
+import re
+import subprocess
 from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
@@ -12,7 +16,7 @@ from outbox import Outbox, PermanentFailure
 from outbox.errors import OperationRefused
 from outbox.store import copying
 from outbox.store.records import MessageFilter
-from tests.command import Command
+from tests.command import EXECUTABLE, Command
 
 MESSAGES = 25
 
@@ -161,6 +165,26 @@ def test_nobody_writes_to_the_source_meanwhile(urls: tuple[str, str], source: Ou
     copied(source, target, batch_size=1000, on_progress=write)
     engine.dispose()
     assert contents(target) == contents(source)
+
+
+def test_whoever_watches_sees_how_far_each_table_is(urls: tuple[str, str], source: Outbox) -> None:
+    source.close()
+    reading, writing = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
+    command = [EXECUTABLE, "db", "copy", *urls, "--batch", "4"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=writing, env=environment) as process:
+        os.close(writing)
+        shown = b"".join(iter(lambda: _read(reading), b"")).decode()
+    os.close(reading)
+    assert process.returncode == 0, shown
+    assert re.search(rf"message_outbox_attempt .*━.*{MESSAGES}/{MESSAGES}", shown), shown
+
+
+def _read(terminal: int) -> bytes:
+    try:
+        return os.read(terminal, 4096)
+    except OSError:  # the other end is closed
+        return b""
 
 
 def test_a_misspelt_source_is_refused_before_anything_is_made(sqlite_url: str) -> None:

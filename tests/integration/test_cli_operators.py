@@ -330,3 +330,19 @@ def test_a_parked_message_is_resolved_as_the_operator_says(
     assert ended.stderr == f"refused: {waiting}: it is queued, and only a parked message waits to be resolved\n"
     assert outbox.get(parked).status == status
     assert outbox.store.operations(parked)[0].actor == "ann"
+
+
+def test_parked_messages_are_resolved_by_filter_once_that_is_confirmed(outbox_command: Command, outbox: Outbox) -> None:
+    parked = [enqueued(outbox_command, "live", "--target", "a") for _ in range(2)]
+    other, waiting = enqueued(outbox_command, "live", "--target", "b"), enqueued(outbox_command, "live", "--target", "a")
+    with outbox.store.connection_for_schema() as connection:
+        connection.exec_driver_sql(f"update message_outbox set status = 'parked' where id <> '{waiting}'")
+    by_filter = ("resolve", "--target", "a", "--sent")
+
+    assert outbox_command.ok(*by_filter, "--dry-run").stdout == "2 messages would be recorded as delivered\n"
+    assert outbox_command(*by_filter, stdin="n\n").status == 1
+    assert {outbox.get(message_id).status for message_id in parked} == {"parked"}
+    assert outbox_command.ok(*by_filter, stdin="y\n").stdout == "2 messages recorded as delivered\n"
+
+    assert {outbox.get(message_id).status for message_id in parked} == {"delivered"}
+    assert (outbox.get(other).status, outbox.get(waiting).status) == ("parked", "queued")

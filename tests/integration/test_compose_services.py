@@ -8,18 +8,20 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 import yaml
 
 from outbox import Outbox
+from tests.command import Command
 from tests.servers.kept import free_port
 from tests.servers.supervised import PROJECT, bytecode_cache, leash
 
 PATIENCE_S = 90
 SERVICES = yaml.safe_load((PROJECT / "docker-compose.yml").read_text())["services"]
-MODULES = {"outbox": ["-m", "outbox.cli"], "celery": ["-m", "celery"], "waitress-serve": ["-m", "waitress"]}
+MODULES = {"outbox": ["-m", "outbox.cli"], "celery": ["-m", "celery"], "waitress-serve": ["-m", "waitress"], "python": []}
 
 
 class Host:
@@ -27,12 +29,17 @@ class Host:
 
     def __init__(self, directory: Path, database_url: str, broker_url: str) -> None:
         self.directory = directory
-        self.port = free_port()
+        self.ports = {name: free_port() for name in ("shop", "flower", "dashboard", "metrics")}
+        self.users = directory / "users.toml"
         self._places = {
             "postgresql+psycopg://outbox:outbox@postgres/outbox": database_url,
             "redis://valkey:6379/0": broker_url,
             "/etc/outbox/channels.toml": str(PROJECT / "deploy/channels.toml"),
-            "0.0.0.0:8000": f"127.0.0.1:{self.port}",
+            "/run/secrets/dashboard_users": str(self.users),
+            "0.0.0.0:8000": f"127.0.0.1:{self.ports['shop']}",
+            "--port=5555": f"--port={self.ports['flower']}",
+            "8700": str(self.ports["dashboard"]),
+            "0.0.0.0": "127.0.0.1",
         }
 
     def run(self, name: str) -> str:
@@ -57,6 +64,14 @@ class Host:
             process.terminate()
             process.wait(PATIENCE_S)
 
+    def health(self, name: str) -> int:
+        """What the image's health check says in the container of a service."""
+        command = [sys.executable, "-m", "workers.health"]
+        return subprocess.run(command, cwd=PROJECT, env=self._environment(name), check=False, timeout=PATIENCE_S).returncode
+
+    def get(self, name: str, path: str, **options: Any) -> httpx.Response:
+        return httpx.get(f"http://127.0.0.1:{self.ports[name]}{path}", **options)
+
     def log(self, name: str) -> str:
         return (self.directory / f"{name}.log").read_text()
 
@@ -66,7 +81,10 @@ class Host:
 
     def _environment(self, name: str) -> dict[str, str]:
         environment = {key: self._here(value) for key, value in SERVICES[name]["environment"].items()}
-        own = {"OUTBOX_DATA_DIR": str(self.directory / "state"), "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(PROJECT)}
+        own = {
+            "OUTBOX_DATA_DIR": str(self.directory / "state"), "OUTBOX_METRICS_PORT": str(self.ports["metrics"]),
+            "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(PROJECT),
+        }  # fmt: skip
         return {**os.environ, **bytecode_cache(), **own, **environment}
 
     def _here(self, text: str) -> str:
@@ -92,7 +110,7 @@ def test_what_is_ordered_over_http_is_delivered_by_the_services(tmp_path: Path, 
     with ExitStack() as stack:
         for name in ("relay", "worker", "beat", "shop"):
             stack.enter_context(host.running(name))
-        await_that(lambda: _ordered(f"http://127.0.0.1:{host.port}/orders"), lambda: host.log("shop"))
+        await_that(lambda: _ordered(f"http://127.0.0.1:{host.ports['shop']}/orders"), lambda: host.log("shop"))
         await_that(
             lambda: {message.status for message in outbox.list()} == {"delivered"},
             lambda: host.log("relay") + host.log("worker"),
@@ -101,6 +119,35 @@ def test_what_is_ordered_over_http_is_delivered_by_the_services(tmp_path: Path, 
     outbox.close()
     assert sorted(message.channel for message in messages) == ["books", "warehouse"]
     assert all(message.id in host.log("worker") for message in messages)
+
+
+@pytest.mark.slow
+@pytest.mark.postgres
+def test_what_shows_the_outbox_is_there_for_who_may_see_it(tmp_path: Path, postgres_url: str, redis_url: str) -> None:
+    host = Host(tmp_path, postgres_url, redis_url)
+    host.users.write_text(Command().ok("web-user", "ada", "--role", "operator", stdin="a long password\n" * 2).stdout)
+    assert host.health("worker") == 1  # nothing was migrated
+    host.run("migrate")
+    with ExitStack() as stack:
+        for name in ("flower", "dashboard", "metrics"):
+            stack.enter_context(host.running(name))
+        for name, path in {"flower": "/healthcheck", "dashboard": "/login", "metrics": "/metrics"}.items():
+            await_that(lambda name=name, path=path: _answers(host, name, path), lambda name=name: host.log(name))  # type: ignore[misc]
+            assert host.health(name) == 0
+        assert "outbox_database_up 1.0" in host.get("metrics", "/metrics").text
+        ada, nobody = ("ada", "a long password"), ("ada", "guessed")
+        assert [host.get("dashboard", "/api/v1/overview", auth=auth).status_code for auth in (ada, nobody)] == [200, 401]
+        password = (tmp_path / "state/flower-password").read_text()
+        assert [
+            host.get("flower", "/api/workers", auth=auth).status_code for auth in (("outbox", password), ("outbox", "guessed"))
+        ] == [200, 401]
+
+
+def _answers(host: Host, name: str, path: str) -> bool:
+    try:
+        return host.get(name, path).status_code == 200
+    except httpx.TransportError:
+        return False
 
 
 def _ordered(url: str) -> bool:

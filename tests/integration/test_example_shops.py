@@ -59,6 +59,12 @@ EXAMPLES = [
         "examples.fastapi_shop.worker",
         body="json",
     ),
+    Example(
+        "plain_shop",
+        ["outbox.cli", "--app", "examples.plain_shop.database:outbox", "db", "upgrade"],
+        ["examples.plain_shop", "--port", "PORT"],
+        "examples.plain_shop.worker",
+    ),
 ]
 
 

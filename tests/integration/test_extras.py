@@ -14,7 +14,7 @@ EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["option
 CHANNEL = "from outbox.channels.registry import build; build('{kind}', {options})"
 USES: dict[str, tuple[str, bool]] = {
     "cli": ("import sys; from outbox.cli import main; sys.argv = ['outbox', '--version']; main()", True),
-    "celery": ("import outbox.integrations.celery", False),
+    "celery": ("import outbox.integrations.celery", True),
     "redis": ("import redis", False),
     "postgres": ("from outbox import Outbox; Outbox('postgresql+psycopg://nobody@127.0.0.1:1/nothing')", True),
     "asyncio": ("import sqlalchemy.ext.asyncio, greenlet", False),
@@ -24,14 +24,14 @@ USES: dict[str, tuple[str, bool]] = {
     "chat": (CHANNEL.format(kind="telegram", options={"token": "123456:" + "A" * 35}), True),
     "email": (CHANNEL.format(kind="email", options={"host": "mail.example.com", "sender": "a@example.com"}), True),
     "apprise": (CHANNEL.format(kind="apprise", options={"services": {"ops": "json://localhost"}}), True),
-    "web": ("from outbox.web import create_app", False),
-    "prometheus": ("import outbox.integrations.prometheus", False),
-    "opentelemetry": ("import outbox.integrations.opentelemetry", False),
-    "flask": ("import outbox.integrations.flask", False),
-    "fastapi": ("import outbox.integrations.fastapi", False),
-    "django": ("import outbox.integrations.django", False),
+    "web": ("from outbox.web import create_app", True),
+    "prometheus": ("import outbox.integrations.prometheus", True),
+    "opentelemetry": ("import outbox.integrations.opentelemetry", True),
+    "flask": ("import outbox.integrations.flask", True),
+    "fastapi": ("import outbox.integrations.fastapi", True),
+    "django": ("import outbox.integrations.django", True),
 }
-"""For each extra, what it is there for, and whether the library itself tells that the extra is missing."""
+"""For each extra, what it is there for, and whether that is the library's own, which then tells that the extra is missing."""
 OF_THE_SOURCE_TREE = {"service", "all"}
 
 

@@ -1,6 +1,7 @@
 """The fixtures as a project's own tests use them, in a pytest of their own."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -36,15 +37,15 @@ def shop(tmp_path):
 """
 MORE_TESTS = """
 
-def test_nothing_is_left_of_another_test(outbox_in_memory):
-    assert outbox_in_memory.list() == []
+def test_nothing_is_left_of_another_test(outbox):
+    assert outbox.list() == []
 
 
-def test_a_wrong_expectation_is_told(outbox_in_memory, outbox_engine):
+def test_a_wrong_expectation_is_told(outbox, outbox_engine):
     with Session(outbox_engine) as session, session.begin():
-        outbox_in_memory.enqueue(session, "recorder", payload={"text": "On the way"})
+        outbox.enqueue(session, "recorder", payload={"text": "On the way"})
 
-    assert_enqueued(outbox_in_memory, "recorder", payload={"text": "On its way"})
+    assert_enqueued(outbox, "recorder", payload={"text": "On its way"})
 """
 
 
@@ -80,5 +81,5 @@ def test_a_project_tests_its_messages_as_the_guide_says(tmp_path: Path) -> None:
 def test_the_fixtures_say_what_they_are(tmp_path: Path) -> None:
     shown = run_pytest(tmp_path, "--fixtures", "-q").stdout
 
-    for fixture in ("outbox_clock", "outbox_engine", "outbox_recorder", "outbox_in_memory"):
-        assert fixture in shown
+    for fixture in ("outbox_clock", "outbox_engine", "outbox_recorder", "outbox"):
+        assert re.search(rf"^{fixture} -- ", shown, re.MULTILINE), shown

@@ -16,8 +16,8 @@ import outbox
 ROOT = Path(__file__).parents[2]
 HEAVY = ("outbox", "sqlalchemy", "alembic")
 OPTIONAL = (
-    "aiohttp", "celery", "click", "django", "flask", "flower", "kombu", "opentelemetry", "prometheus_client", "psycopg",
-    "pydantic", "redis", "rich",
+    "a2wsgi", "aiohttp", "aiosmtplib", "apprise", "celery", "click", "django", "fastapi", "flask", "flower", "jinja2", "kombu",
+    "opentelemetry", "prometheus_client", "psycopg", "pydantic", "redis", "rich", "starlette", "waitress", "werkzeug", "yarl",
 )  # fmt: skip
 
 

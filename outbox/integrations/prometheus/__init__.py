@@ -1,11 +1,14 @@
 """Prometheus: ``instrument(outbox)``, and whatever serves the application's metrics serves the outbox's with them."""
 
-from prometheus_client import REGISTRY, CollectorRegistry
-
 from outbox.errors import ConfigurationError
-from outbox.integrations.prometheus.backlog import Backlog
-from outbox.integrations.prometheus.counting import Counting
+from outbox.extras import extra
 from outbox.outbox import Outbox
+
+with extra("prometheus", "the integration with Prometheus"):
+    from prometheus_client import REGISTRY, CollectorRegistry
+
+    from outbox.integrations.prometheus.backlog import Backlog
+    from outbox.integrations.prometheus.counting import Counting
 
 __all__ = ["Backlog", "instrument"]
 

@@ -109,7 +109,13 @@ document.addEventListener("submit", (event) => {
   if (event.target.dataset.sent) event.preventDefault();
   event.target.dataset.sent = "yes";
 });
-addEventListener("pageshow", () => document.querySelectorAll("form").forEach((form) => delete form.dataset.sent));
+
+// From asking for another page until it is there, this one says so; if it is not left after all, the next update ends that.
+addEventListener("beforeunload", () => tell("loading", "loading"));
+addEventListener("pageshow", () => {
+  document.querySelectorAll("form").forEach((form) => delete form.dataset.sent);
+  if (status.classList.contains("loading")) status.hidden = true;
+});
 
 // Keys: single letters, never while something is typed or held.
 let leader = "";

@@ -30,6 +30,7 @@ RUN: dict[tuple[str, str], str] = {
     ("docs/guides/monitoring.md", "json"): f"{HERE}/test_snippets.py",
     ("docs/guides/monitoring.md", "python"): f"{HERE}/test_snippets.py",
     ("docs/guides/monitoring.md", "yaml"): f"{HERE}/test_snippets.py",
+    ("docs/guides/plain-connections.md", "python"): f"{HERE}/test_snippets.py",
     ("docs/guides/policies.md", "python"): f"{HERE}/test_snippets.py",
     ("docs/guides/production.md", "console"): f"{HERE}/test_commands.py",
     ("docs/guides/production.md", "sql"): "tests/integration/test_production_guide.py",
@@ -45,6 +46,7 @@ RUN: dict[tuple[str, str], str] = {
     ("examples/django_shop/README.md", "console"): "tests/integration/django/test_example.py",
     ("examples/fastapi_shop/README.md", "console"): "tests/integration/test_example_shops.py",
     ("examples/flask_shop/README.md", "console"): "tests/integration/test_example_shops.py",
+    ("examples/plain_shop/README.md", "console"): "tests/integration/test_example_shops.py",
 }
 """Page and language of blocks, and the test that runs or reads all of them."""
 

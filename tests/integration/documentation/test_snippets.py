@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +17,7 @@ from typing import Any
 import httpx
 import pytest
 import yaml
-from sqlalchemy import Engine, create_engine
+from sqlalchemy import Engine, create_engine, make_url
 from sqlalchemy.orm import Session
 from standardwebhooks import Webhook
 from werkzeug.test import Client
@@ -28,6 +29,7 @@ from outbox.store.examining import Begin, begin_of
 from tests.integration.documentation.blocks import PROJECT, code
 from tests.integration.legacy.queues import LegacyQueue
 from tests.servers.kept import free_port
+from tests.servers.postgresql import libpq_url
 from tests.servers.supervised import eventually
 from workers.logs import JsonLines
 
@@ -101,6 +103,24 @@ def test_the_tables_of_matrix_make_channels() -> None:
     tables = [tomllib.loads(block) for block in code("docs/channels/matrix.md", "toml")]
     for name, options in (one for table in tables for one in table.items()):
         assert isinstance(build(name, resolved(options)), Matrix)
+
+
+@pytest.mark.parametrize("driver", ["sqlite3", pytest.param("psycopg", marks=pytest.mark.postgres)])
+def test_a_drivers_connection_commits_a_message_with_its_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, driver: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    [block] = [block for block in code("docs/guides/plain-connections.md", "python") if f"import {driver}\n" in block]
+    if driver == "psycopg":
+        url = make_url(request.getfixturevalue("postgres_url"))
+        block = block.replace('Outbox("postgresql://shop@db/shop")', f"Outbox({url.render_as_string(hide_password=False)!r})")
+        block = block.replace('"postgresql://shop@db/shop"', repr(libpq_url(url)))
+        assert "@db/" not in block
+    names: dict[str, Any] = {}
+    exec(compile(block, "plain-connections.md", "exec"), names)
+    with closing(names["outbox"]) as outbox:
+        [message] = outbox.list(channel="warehouse")
+        assert (message.payload, names["number"]) == ({"order": 1}, 1)
 
 
 def receives_once(names: dict[str, Any]) -> bool:

@@ -86,6 +86,20 @@ def test_messages_are_changed_by_filter_on_record(operator: Browser, end: Enqueu
     assert (operation.actor, operation.reason) == ("grace", "mended")
 
 
+@pytest.mark.parametrize(("sent", "status"), [(True, "delivered"), (False, "queued")])
+def test_parked_messages_are_resolved_by_filter_and_no_others(
+    operator: Browser, end: Enqueue, talker: Outbox, sent: bool, status: str
+) -> None:
+    parked = [end({"unknown": "no answer"}, target="a") for _ in range(2)]
+    other, dead = end({"unknown": "no answer"}, target="b"), end({"fail": "no"}, target="a")
+    body = {"filter": {"target": "a"}, "sent": sent, "reason": "they have none"}
+    answer = operator.call("POST", "/messages/resolve", body).json
+    conforms("Result", answer)
+    assert answer == {"changed": sorted(parked), "refused": []}
+    assert {talker.get(message_id).status for message_id in parked} == {status}
+    assert (talker.get(other).status, talker.get(dead).status) == ("parked", "failed_terminal")
+
+
 def test_what_an_action_does_not_apply_to_is_refused_by_name(operator: Browser, enqueue: Enqueue) -> None:
     message_id = enqueue()
     answer = operator.call("POST", "/messages/retry", {"ids": [message_id, "nothing", message_id]}).json
@@ -128,7 +142,7 @@ PROBLEMS = [
     ("POST", "/messages/retry", {"filter": {"channel": 1}}, 400, "invalid-parameter"),
     ("POST", "/messages/retry", {"filter": {"chanel": "x"}}, 400, "unknown-parameter"),
     ("POST", "/messages/resolve", {"ids": ["x"]}, 422, "invalid-body"),
-    ("POST", "/messages/resolve", {"filter": {"channel": "c"}, "sent": True}, 400, "ids-needed"),
+    ("POST", "/messages/resolve", {"filter": {}, "sent": True}, 400, "filter-needed"),
     ("POST", "/channels/chat/pause", {"for_s": 0}, 400, "invalid-parameter"),
     ("POST", "/channels/chat/pause", {"for_s": 1e30}, 400, "invalid-parameter"),
     ("POST", "/channels/chat/pause", {"for_s": True}, 422, "invalid-body"),

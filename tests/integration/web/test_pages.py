@@ -218,6 +218,25 @@ def test_all_that_match_are_changed_once_that_is_confirmed(operator: Browser, en
     assert talker.get(other).status == "failed_terminal"
 
 
+@pytest.mark.parametrize(
+    ("verb", "asked", "warning", "status"),
+    [
+        ("resolve_sent", "Record as sent 2 messages?", "Nobody will send them any more.", Status.DELIVERED),
+        ("resolve_not_sent", "Send 2 messages?", "Whoever got one of them after all gets it again.", Status.QUEUED),
+    ],
+)
+def test_parked_messages_are_resolved_at_once_when_that_is_confirmed(
+    operator: Browser, end: Enqueue, talker: Outbox, verb: str, asked: str, warning: str, status: Status
+) -> None:
+    ids = [end({"unknown": "no answer"}) for _ in range(2)]
+    form = {"verb": verb, "scope": "all", "status": "parked"}
+    page = text_of(operator.submit("/messages/act", **form).get_data(as_text=True))
+    assert asked in page
+    assert warning in page
+    assert operator.submit("/messages/act", confirmed="yes", **form).status_code == 303
+    assert {talker.get(message_id).status for message_id in ids} == {status}
+
+
 def test_whoever_would_send_delivered_messages_again_is_warned(operator: Browser, end: Enqueue) -> None:
     end()
     asked = operator.submit("/messages/act", verb="retry", scope="all", status="delivered")
@@ -227,7 +246,7 @@ def test_whoever_would_send_delivered_messages_again_is_warned(operator: Browser
 @pytest.mark.parametrize(
     "form",
     [
-        {"verb": "retry", "scope": "all"}, {"verb": "resolve_sent", "scope": "all", "status": "parked"}, {"verb": "retry"},
+        {"verb": "retry", "scope": "all"}, {"verb": "resolve_sent", "scope": "all"}, {"verb": "retry"},
         {"verb": "destroy", "id": "x"}, {"verb": "cancel", "id": "x", "reason": "x" * 1_001},
         {"verb": "cancel", "id": "x", "reason": "\0"},
     ],

@@ -1,6 +1,6 @@
 """An operator's day: a provider goes down, is noticed, paused, mended and resumed, and what died meanwhile goes out after all.
 
-Once through the dashboard, and once from the command line.
+Once at the dashboard in a real browser, once through its API, and once from the command line.
 """
 
 import base64
@@ -12,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Protocol
 
 import pytest
+from playwright.sync_api import Page, expect
 from prometheus_client import CollectorRegistry
 
 from outbox import Outbox
@@ -22,9 +23,22 @@ from outbox.policy.retry import Backoff
 from outbox.testing import FakeClock
 from outbox.web import Open, create_app
 from tests.command import Command
-from tests.integration.conftest import OpenOutbox
+from tests.e2e import browser as browsing
+from tests.e2e.conftest import NewPage
+from tests.integration.conftest import (  # noqa: F401 - outboxes on real databases
+    OpenOutbox,
+    clock,
+    open_outbox,
+    outbox_url,
+    postgres_outbox,
+    postgres_outbox_url,
+    sqlite_outbox_url,
+    sqlite_template,
+)
 from tests.integration.loops.scene import enqueue_many, statuses
 from tests.integration.web.browsing import Browser
+
+pytestmark = pytest.mark.xdist_group("browser")
 
 SECRET = "whsec_" + base64.b64encode(bytes(32)).decode()
 HOUR_MS = 3_600_000
@@ -76,7 +90,7 @@ def provider() -> Iterator[Provider]:
 
 
 @pytest.fixture
-def outbox(open_outbox: OpenOutbox, clock: FakeClock) -> Outbox:
+def outbox(open_outbox: OpenOutbox, clock: FakeClock) -> Outbox:  # noqa: F811
     outbox = open_outbox(clock=clock)
     policy = {"max_attempts": 2, "backoff": Backoff((1.0,), jitter=0), "target_breaker": Breaker(failures=3, open_s=30)}
     outbox.register(Webhook(secret=SECRET, allow_networks=["127.0.0.0/8"], allow_http=True, **policy))
@@ -102,7 +116,49 @@ class Operator(Protocol):
 class AtTheDashboard:
     """Ada, in her browser."""
 
-    def __init__(self, outbox: Outbox, _url: str) -> None:
+    def __init__(self, page: Page) -> None:
+        self._page = page
+
+    def closed(self) -> set[str]:
+        self._page.get_by_role("link", name="Overview").click()
+        return set(self._page.locator("#live-gates .pill.closed").all_text_contents())
+
+    def dead(self) -> set[str]:
+        self._page.get_by_role("link", name="Failed", exact=True).click()
+        self._page.get_by_label("Channel").select_option("webhook")
+        self._page.get_by_role("button", name="Show").click()
+        self._page.wait_for_url("**channel=webhook**")
+        return {str(box.get_attribute("value")) for box in self._page.locator("input[name=id]").all()}
+
+    def pause(self, reason: str) -> None:
+        self._page.get_by_role("link", name="Overview").click()
+        self._page.get_by_text("Pause a channel or a target").click()
+        form = self._page.locator("form.fields")
+        form.get_by_label("Channel").fill("webhook")
+        form.get_by_label("Reason").fill(reason)
+        form.get_by_role("button", name="Pause").click()
+        expect(self._page.locator("#live-gates tr", has_text=reason)).to_be_visible()
+
+    def resume(self, reason: str) -> None:
+        self._page.get_by_role("link", name="Overview").click()
+        paused = self._page.locator("#live-gates tr", has_text="pause")
+        paused.get_by_label("Reason").fill(reason)
+        paused.get_by_role("button", name="Resume webhook").click()
+        expect(paused).to_have_count(0)
+
+    def retry_all_dead(self, reason: str) -> None:
+        count = len(self.dead())
+        self._page.locator("select[name=scope]").select_option("all")
+        self._page.get_by_label("Reason").fill(reason)
+        self._page.get_by_role("button", name="Retry").click()
+        self._page.get_by_role("button", name=f"Retry {count}").click()
+        expect(self._page.get_by_text("Nothing matches.")).to_be_visible()
+
+
+class AtTheApi:
+    """A program of Ada's."""
+
+    def __init__(self, outbox: Outbox) -> None:
         self._browser = Browser(create_app(outbox, auth=Open("ada")))
 
     def closed(self) -> set[str]:
@@ -113,11 +169,11 @@ class AtTheDashboard:
         return {message["id"] for message in found["messages"]}
 
     def pause(self, reason: str) -> None:
-        assert self._browser.submit("/channels/pause", channel="webhook", reason=reason).status_code == 303
+        assert self._browser.call("POST", "/channels/webhook/pause", {"reason": reason}).status_code == 200
 
     def resume(self, reason: str) -> None:
-        answer = self._browser.submit("/channels/resume", channel="webhook", all_targets="on", reason=reason)
-        assert answer.status_code == 303
+        answer = self._browser.call("POST", "/channels/webhook/resume", {"all_targets": True, "reason": reason})
+        assert answer.status_code == 200
 
     def retry_all_dead(self, reason: str) -> None:
         chosen = {"filter": {"channel": "webhook", "status": "failed_terminal"}, "reason": reason}
@@ -127,7 +183,7 @@ class AtTheDashboard:
 class AtTheCommandLine:
     """Ada, in a terminal."""
 
-    def __init__(self, _outbox: Outbox, url: str) -> None:
+    def __init__(self, url: str) -> None:
         self._outbox = Command(["--database", url])
 
     def closed(self) -> set[str]:
@@ -150,11 +206,25 @@ class AtTheCommandLine:
         self._outbox.ok("retry", *chosen, "--yes", "--reason", reason, "--actor", "ada")
 
 
-@pytest.mark.parametrize("means", [AtTheDashboard, AtTheCommandLine], ids=["dashboard", "command line"])
+@pytest.fixture(params=["dashboard", "API", "command line"])
+def ada(request: pytest.FixtureRequest, outbox: Outbox, outbox_url: str) -> Iterator[Operator]:  # noqa: F811
+    match request.param:
+        case "dashboard":
+            new_page: NewPage = request.getfixturevalue("new_page")
+            with browsing.served(create_app(outbox, auth=Open("ada"))) as address:
+                yield AtTheDashboard(new_page(address))
+        case "API":
+            yield AtTheApi(outbox)
+        case _:
+            yield AtTheCommandLine(outbox_url)
+
+
 def test_a_provider_is_down_and_nothing_is_lost(
-    outbox: Outbox, outbox_url: str, provider: Provider, clock: FakeClock, means: type[AtTheDashboard | AtTheCommandLine]
+    outbox: Outbox,
+    provider: Provider,
+    clock: FakeClock,  # noqa: F811
+    ada: Operator,
 ) -> None:
-    ada: Operator = means(outbox, outbox_url)
     registry = CollectorRegistry()
     registry.register(Backlog(outbox))
 
@@ -192,3 +262,7 @@ def test_a_provider_is_down_and_nothing_is_lost(
     assert (breakers_open(), ada.dead(), ada.closed()) == (0.0, set(), set())
     (replay,) = outbox.store.operations(ids[0])
     assert (replay.actor, replay.reason) == ("ada", "mended")
+    resumed, *_, paused = outbox.store.gate_operations(10)  # of all targets, or of the channel alone
+    assert (paused.action, paused.actor, paused.reason) == ("pause", "ada", "their data centre is down")
+    assert (resumed.action, resumed.actor) == ("resume", "ada")
+    assert (resumed.reason or "").endswith("they answer again")
