@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import event
 
 from tests.crash.lives import Life, Stage
+from tests.servers.proxy import COMMIT
 
 SAMPLE = 3
 QUICK = {"locked", "closed", "hung up"}
@@ -61,7 +62,7 @@ def failing(stage: Stage, k: int, kind: str, fault: Fault | None = None) -> Iter
         if len(met) == k and fault is not None:
             fault(place.connection)
         elif len(met) == k and stage.line is not None:
-            stage.line.lose_the_answer_to(b"COMMIT")
+            stage.line.lose_the_answer_to(COMMIT)
 
     kinds = ("commit",) if kind == "commit" else ("do_execute", "do_executemany", "do_execute_no_params")
     for name in kinds:

@@ -9,6 +9,8 @@ from contextlib import contextmanager, suppress
 
 from sqlalchemy import make_url
 
+COMMIT = b"COMMIT\0"
+"""What PostgreSQL is sent; a BEGIN may end in the same word, of READ COMMITTED, and the statement's end tells them apart."""
 _RESET = struct.pack("ii", 1, 0)
 
 

@@ -38,7 +38,7 @@ from tests.integration.loops.scene import (
     statuses,
 )
 from tests.servers.postgresql import OwnPostgresServer
-from tests.servers.proxy import line_to
+from tests.servers.proxy import COMMIT, line_to
 
 BOTH = pytest.mark.parametrize("kind", [Chat, AsyncChat], ids=["plain", "async"])
 
@@ -119,11 +119,15 @@ def test_t1_t2_an_outcome_that_the_locked_database_refuses_for_long_is_kept_and_
     assert events.of(LeaseLost) == []
 
 
-def test_a_process_that_holds_an_outcome_begins_nothing_new(locked: tuple[Outbox, WriteLock]) -> None:
+def test_a_process_that_holds_an_outcome_begins_nothing_new(
+    locked: tuple[Outbox, WriteLock], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("outbox.recording.RETRY_S", 3600.0)  # nobody else shall record it
     outbox, lock = locked
-    chat = Chat(behaviour={"0": lambda _m, _a: lock.hold()})
+    seen: list[str] = []
+    chat = Chat(behaviour={"0": lambda _m, _a: lock.hold(), "next": lambda _m, _a: seen.extend(statuses(outbox, kept))})
     outbox.register(chat)
-    enqueue_many(outbox, 1)
+    kept = enqueue_many(outbox, 1)
     with pytest.raises(DatabaseBusy):
         deliver(outbox)
     lock.release()
@@ -133,6 +137,9 @@ def test_a_process_that_holds_an_outcome_begins_nothing_new(locked: tuple[Outbox
     with pytest.raises(DatabaseBusy):
         deliver(outbox, claims)
     assert chat.sent == ["0"]
+    lock.release()
+    deliver(outbox, claims)
+    assert (chat.sent, seen) == (["0", "next"], ["delivered"])
 
 
 def test_what_was_kept_is_recorded_in_the_background_where_no_task_comes(
@@ -238,7 +245,7 @@ def test_invariant_7_a_commit_that_took_effect_and_lost_its_answer_is_no_lost_le
     events = Events(outbox)
 
     def lose_the_next_commit(_message: Message, _attempt: Attempt) -> None:
-        line.lose_the_answer_to(b"COMMIT")
+        line.lose_the_answer_to(COMMIT)
         if error is not None:
             raise error
 
@@ -257,7 +264,7 @@ def test_invariant_7_a_commit_that_took_effect_and_lost_its_answer_is_no_lost_le
 
 def test_rows_that_an_ambiguous_commit_took_are_sent_once_all_the_same(behind_a_proxy: tuple[Outbox, Any]) -> None:
     outbox, line = behind_a_proxy
-    chat = Chat(behaviour={"0": lambda _m, _a: line.lose_the_answer_to(b"COMMIT")})
+    chat = Chat(behaviour={"0": lambda _m, _a: line.lose_the_answer_to(COMMIT)})
     outbox.register(chat)
     ids = enqueue_many(outbox, 3)
     deliver(outbox)
