@@ -25,7 +25,7 @@ class Manage:
         """Run a command, with settings that differ; it must end with ``status``. Returns what it printed."""
         done = subprocess.run(
             [self.python, "-W", "error", "-m", "django", *arguments],
-            cwd=PROJECT, env=self.environment(**settings), capture_output=True, text=True, check=False, timeout=110,
+            cwd=PROJECT, env=self.environment(**settings), capture_output=True, text=True, check=False, timeout=280,
         )  # fmt: skip
         assert done.returncode == status, f"{' '.join(arguments)} ended with {done.returncode}:\n{done.stdout}{done.stderr}"
         return done.stdout + done.stderr

@@ -1,6 +1,7 @@
 """The suites of Django test cases in ``suite/``, run by Django's own test runner: it makes its database by our migrations."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from tests.integration.django.conftest import Manage
 
+PACKAGE = "tests.integration.django.suite"
 IN_MEMORY = {
     "ENGINE": "django.db.backends.sqlite3",
     "NAME": ":memory:",
@@ -24,19 +26,18 @@ SUITES = sorted(
 
 
 @pytest.mark.proves("R1", "R21")
-@pytest.mark.parametrize("suite", SUITES)
-def test_the_django_suite_passes(manage: Manage, suite: str) -> None:
-    _run(manage, suite)
+@pytest.mark.timeout(300)
+def test_the_django_suites_pass(manage: Manage) -> None:
+    _run(manage, SUITES)
 
 
-@pytest.mark.parametrize("suite", ["enqueueing", "helpers"])
-def test_the_django_suite_passes_where_the_test_database_is_in_memory(sqlite_url: str, suite: str) -> None:
-    _run(Manage(sqlite_url), suite, DATABASES={"default": IN_MEMORY, "same": {**IN_MEMORY, "TEST": {"MIRROR": "default"}}})
+def test_the_django_suites_pass_where_the_test_database_is_in_memory(sqlite_url: str) -> None:
+    in_memory = {"default": IN_MEMORY, "same": {**IN_MEMORY, "TEST": {"MIRROR": "default"}}}
+    _run(Manage(sqlite_url), ["enqueueing", "helpers"], DATABASES=in_memory)
 
 
-def _run(manage: Manage, suite: str, **settings: Any) -> None:
-    told = manage("test", f"tests.integration.django.suite.{suite}", **settings)
-    ran = re.search(r"Ran (\d+) tests", told)
-    assert ran is not None, told
-    assert int(ran[1]) > 2
+def _run(manage: Manage, suites: Sequence[str], **settings: Any) -> None:
+    told = manage("test", "--verbosity", "2", *(f"{PACKAGE}.{suite}" for suite in suites), **settings)
     assert "skipped" not in told, told
+    for suite in suites:
+        assert len(re.findall(rf"\({re.escape(PACKAGE)}\.{suite}\..* ok$", told, re.MULTILINE)) > 2, told
