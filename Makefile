@@ -14,6 +14,9 @@ PYTEST := $(BIN)/python -m pytest
 # Much of the tests' time is waiting for processes: three beside each other keep two cores busy.
 TEST_PROCESSES ?= 3
 
+# Containers often say so; here one process would compile for itself what hundreds of others have compiled before.
+unexport PYTHONDONTWRITEBYTECODE
+
 # Whoever told pip about an index has told uv as well.
 ifdef PIP_INDEX_URL
 export UV_DEFAULT_INDEX ?= $(PIP_INDEX_URL)

@@ -15,6 +15,13 @@ def test_the_pages_say_what_the_figures_say() -> None:
     assert [line["checkpoint"] for line in figures["crash"] if line["lost"] or line["problems"]] == []
 
 
+def test_the_page_of_the_soak_says_what_its_figures_say() -> None:
+    told = {file: file.read_text(encoding="utf-8") for file in soak.written()}
+
+    assert told == soak.written()
+    assert soak.sound(json.loads(soak.FIGURES.read_text(encoding="utf-8"))["soak"])
+
+
 def test_the_page_of_a_soak_tells_each_minute_and_the_sums() -> None:
     minute = Minute(1, 960, 950, 12, 3, 0.31, None, 187.2, 60, 4.0, 4.0, 1.5, pinned=True)
     run = {
