@@ -14,7 +14,12 @@ PAGE = HERE / "benchmarks.md"
 IMAGES = HERE / "images"
 
 LIMITS = {
-    "X": "",
+    "X": (
+        "of what the worker computed, a sampling profiler found 20 % in takes and settles, 18 % in the adapter's own INCR in"
+        " redis-py, which bare Celery pays too, 18 % in the worker's main process, which receives the delivery tasks, 16 % in"
+        " looking and claiming, 14 % in the delivery loop and the sending threads, 5 % in maintenance and 3 % in publishing. No"
+        " function took more than 2 % by itself."
+    ),
     "X.batch1": "",
     "E": "",
     "L": "",
