@@ -77,11 +77,11 @@ def _key(row: dict[str, Any]) -> tuple[str, str]:
 def _insert(sql: Sql) -> Any:
     due_at = bindparam("due_at", type_=BigInteger)
     ttl_ms = bindparam("ttl_ms", type_=BigInteger)
-    due = case((due_at.is_not(None), due_at), else_=sql.now + bindparam("delay_ms", type_=BigInteger))
+    due = case((due_at.is_not(None), due_at), else_=sql.began + bindparam("delay_ms", type_=BigInteger))
     return sql.dialect.insert(sql.tables.messages).values(
         **{name: bindparam(name) for name in _COPIED},
         status=literal(Status.QUEUED),
-        queued_at=sql.now,
+        queued_at=sql.began,
         next_attempt_at=due,
         ttl_ms=ttl_ms,
         expires_at=case((ttl_ms.is_not(None), due + ttl_ms)),

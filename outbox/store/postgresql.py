@@ -9,6 +9,7 @@ from sqlalchemy import (
     Connection,
     Engine,
     FromClause,
+    ScalarSelect,
     Table,
     Text,
     bindparam,
@@ -38,8 +39,14 @@ PATIENCE: Mapping[str, int] = {
 """What libpq is told: a host that is gone without a word is noticed within half a minute. By the system's defaults a settle
 would wait for it for hours, and a process with it."""
 
-# As a scalar subquery the volatile clock is read once a statement, and its value can bound an index scan.
-_NOW = select(cast(func.extract("epoch", func.clock_timestamp()) * literal_column("1000"), BigInteger)).scalar_subquery()
+
+def _epoch_ms(moment: ColumnElement[Any]) -> ScalarSelect[int]:
+    """As a scalar subquery a volatile clock is read once for each place it stands in, and its value can bound an index scan."""
+    return select(cast(func.extract("epoch", moment) * literal_column("1000"), BigInteger)).scalar_subquery()
+
+
+_NOW = _epoch_ms(func.clock_timestamp())
+_BEGAN = _epoch_ms(func.statement_timestamp())
 
 _KEYS = (
     func.unnest(bindparam("keys", type_=ARRAY(Text))).table_valued(column("key", Text), name="ordering_keys").render_derived()
@@ -54,6 +61,9 @@ class PostgreSQLDialect(Dialect):
 
     def now(self) -> ColumnElement[int] | None:
         return _NOW
+
+    def began(self) -> ColumnElement[int] | None:
+        return _BEGAN
 
     def records(self, name: str, columns: Mapping[str, TypeEngine[Any]]) -> FromClause:
         return (

@@ -43,6 +43,10 @@ class Dialect(ABC):
         """The database's own clock in epoch milliseconds, or ``None`` where the host's clock is bound instead."""
 
     @abstractmethod
+    def began(self) -> ColumnElement[int] | None:
+        """The moment at which the statement began, the same wherever it stands in one; or ``None`` as for :meth:`now`."""
+
+    @abstractmethod
     def records(self, name: str, columns: Mapping[str, TypeEngine[Any]]) -> FromClause:
         """A table made of the JSON array that is bound as ``records``: one statement text however many rows travel in it."""
 
@@ -66,13 +70,20 @@ class Sql:
     @property
     def now(self) -> ColumnElement[int]:
         """The present moment inside a statement. An injected clock beats the database's."""
-        own = None if self.clock is not None else self.dialect.now()
-        return bindparam(NOW, type_=BigInteger) if own is None else own
+        return self._bound_or(self.dialect.now())
+
+    @property
+    def began(self) -> ColumnElement[int]:
+        """The moment at which the statement began: for times that must agree with each other."""
+        return self._bound_or(self.dialect.began())
 
     @property
     def binds_now(self) -> bool:
         """Whether statements that use :attr:`now` need it as a parameter."""
         return self.clock is not None or self.dialect.now() is None
+
+    def _bound_or(self, own: ColumnElement[int] | None) -> ColumnElement[int]:
+        return bindparam(NOW, type_=BigInteger) if self.clock is not None or own is None else own
 
 
 @dataclass(frozen=True)

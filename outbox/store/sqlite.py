@@ -39,6 +39,8 @@ class SQLiteDialect(Dialect):
     def now(self) -> ColumnElement[int] | None:
         return None
 
+    began = now
+
     def records(self, name: str, columns: Mapping[str, TypeEngine[Any]]) -> FromClause:
         array = func.json_each(bindparam(RECORDS)).table_valued("value", name=f"{name}_array")
         return select(

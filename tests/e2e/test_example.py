@@ -14,9 +14,10 @@ import pytest
 import sqlalchemy as sa
 
 from outbox import Outbox
+from tests.servers.kept import free_port
 from tests.servers.supervised import is_running, start
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("example")]  # Flower has one usual port
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("example")]
 
 PATIENCE_S = 540
 SHORT = ("--conversations", "8")
@@ -30,8 +31,10 @@ class Run:
         data_dir.mkdir()
         self.data_dir = data_dir
         self._output = data_dir / "output"
+        ports = {name: str(free_port()) for name in ("flower_port", "dashboard_port", "metrics_port")}
+        command = ["examples.flask_bot", "--data-dir", str(data_dir), *options]
         with self._output.open("w") as output:
-            self.process = start(["examples.flask_bot", "--data-dir", str(data_dir), *options], {}, cwd=data_dir, stdout=output)
+            self.process = start(command, ports, cwd=data_dir, stdout=output)
 
     @property
     def text(self) -> str:

@@ -45,8 +45,11 @@ class Stack:
 
 
 def settings_for(data_dir: Path, database_url: str | None) -> Settings:
-    """The service's settings for the show: its own files, its own broker, its own database unless one is given."""
-    return load_settings(
+    """The service's settings for the show: its own files, its own broker, its own database unless one is given.
+
+    Where a port is taken, and somebody else's Flower often runs, another one will do.
+    """
+    settings = load_settings(
         data_dir=data_dir,
         database_url=database_url or f"sqlite:///{data_dir / 'bot.db'}",
         broker_url=None,
@@ -54,10 +57,9 @@ def settings_for(data_dir: Path, database_url: str | None) -> Settings:
         nodes=NODES,
         maintain_interval_s=MAINTAIN_INTERVAL_S,
         flower=True,
-        flower_port=_free_port(5555),
-        dashboard_port=_free_port(8700),
-        metrics_port=_free_port(9745),
     )
+    ports = ("flower_port", "dashboard_port", "metrics_port")
+    return settings.model_copy(update={port: _free_port(getattr(settings, port)) for port in ports})
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import math
 import random
+import re
 import time
 from pathlib import Path
 
@@ -9,14 +10,14 @@ import redis
 
 from outbox.telemetry import BrokerFailed, Event, NudgeFailed
 from tests.integration.celery.conftest import MakeStack
-from tests.integration.celery.nodes import eventually
+from tests.integration.celery.nodes import Node, eventually
 from tests.servers.valkey import OwnValkeyServer
 
 
 def test_what_a_broker_lost_is_published_again_and_arrives_once(
     make_stack: MakeStack, tmp_path: Path, database_url: str, own_redis: OwnValkeyServer, pool: str
 ) -> None:
-    stack = make_stack(database_url, own_redis.url, horizon_ms=1000)
+    stack = make_stack(database_url, own_redis.url, horizon_ms=4000)  # longer than a slow machine's pass
     stack.worker(pool=pool, concurrency=1)
     gate = tmp_path / "gate"
     ids = stack.enqueue("single", payload={"wait_for": str(gate)}) + stack.enqueue("single", 30) + stack.enqueue("bulk", 300)
@@ -65,13 +66,14 @@ def test_while_the_broker_is_down_or_frozen_enqueue_goes_on_and_nothing_is_charg
     stack = make_stack(sqlite_url, own_redis.url, nudging=True)
     events: list[Event] = []
     stack.outbox.telemetry.subscribe(events.append)
-    stack.worker(pool=pool)
+    worker = stack.worker(pool=pool)
     stack.beat()
     stack.await_ready()
     ids = stack.enqueue("bulk", 10)
     stack.await_statuses(delivered=10)
 
     own_redis.process.freeze()
+    eventually(lambda: not _is_relaying(worker), "the end of the pass that the last tick began")
     ids += stack.enqueue("bulk", 10)
     assert stack.relay() == {"claimed": 0, "redispatched": 0, "tasks": 0}
     assert stack.statuses() == {"delivered": 10, "queued": 10}
@@ -128,3 +130,11 @@ def test_a_wait_in_the_broker_longer_than_the_horizon_invalidates_no_copy_and_pu
 
     stack.was_sent_once(ids)
     assert {message.lease for message in stack.messages(ids)} == {1}
+
+
+def _is_relaying(node: Node) -> bool:
+    """Whether a pass has begun that has not ended."""
+    begun, ended = (
+        len(re.findall(rf"Task outbox\.relay\[\S+\] {how}", node.log())) for how in ("received", "(?:succeeded|raised)")
+    )
+    return begun > ended
