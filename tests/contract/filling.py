@@ -41,6 +41,6 @@ def _insert(
         f" {attempts}, 5, {due}, {expires_at}, {completed_at}, {attempts}, {lease_until}, {owner}, {blocked}, {stamped} from n"
     )
     with store.transaction() as tx:
-        numbers = NUMBERS[store.engine.dialect.name].format(count=count)
         dialect = store.engine.dialect.name
+        numbers = NUMBERS[dialect].format(count=count)
         tx.connection.exec_driver_sql(INSERT + numbers + values if dialect == "postgresql" else numbers + INSERT + values)

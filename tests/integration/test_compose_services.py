@@ -17,7 +17,7 @@ import yaml
 from outbox import Outbox
 from tests.command import Command
 from tests.servers.kept import free_port
-from tests.servers.supervised import PROJECT, bytecode_cache, leash
+from tests.servers.supervised import PROJECT, leash
 
 PATIENCE_S = 90
 SERVICES = yaml.safe_load((PROJECT / "docker-compose.yml").read_text())["services"]
@@ -85,7 +85,7 @@ class Host:
             "OUTBOX_DATA_DIR": str(self.directory / "state"), "OUTBOX_METRICS_PORT": str(self.ports["metrics"]),
             "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(PROJECT),
         }  # fmt: skip
-        return {**os.environ, **bytecode_cache(), **own, **environment}
+        return {**os.environ, **own, **environment}
 
     def _here(self, text: str) -> str:
         text = re.sub(r"\$\{\w+:-(.*?)\}", r"\1", str(text))

@@ -23,7 +23,7 @@ from standardwebhooks import Webhook
 from outbox import Outbox
 from tests.receiver import Receiver, receiving
 from tests.servers.kept import free_port
-from tests.servers.supervised import PROJECT, bytecode_cache, start
+from tests.servers.supervised import PROJECT, start
 
 PATIENCE_S = 90
 SECRET = "whsec_" + base64.b64encode(b"only for tests, thirty-two bytes").decode()
@@ -86,7 +86,7 @@ class Shop:
     def upgrade(self) -> None:
         done = subprocess.run(
             [sys.executable, "-m", *self.example.upgrade], cwd=self.directory, capture_output=True, text=True, check=False,
-            env={**os.environ, **bytecode_cache(), "PYTHONPATH": str(PROJECT)}, timeout=PATIENCE_S,
+            env={**os.environ, "PYTHONPATH": str(PROJECT)}, timeout=PATIENCE_S,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
 

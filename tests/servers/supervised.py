@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -141,7 +140,6 @@ def start(
         cwd=cwd,
         env={
             **os.environ,
-            **bytecode_cache(),
             "PYTHONPATH": str(PROJECT),
             **{f"OUTBOX_{name.upper()}": value for name, value in settings.items()},
         },
@@ -159,14 +157,6 @@ def leash() -> Leash:
     held = Leash()
     atexit.register(held.let_go)
     return held
-
-
-@functools.cache
-def bytecode_cache() -> dict[str, str]:
-    """Lets the many processes of these tests share what they compile, where the environment forbids that elsewhere."""
-    directory = tempfile.TemporaryDirectory(prefix="outbox-bytecode-")
-    atexit.register(directory.cleanup)
-    return {"PYTHONPYCACHEPREFIX": directory.name, "PYTHONDONTWRITEBYTECODE": ""}
 
 
 def command_line(process: psutil.Process) -> str:

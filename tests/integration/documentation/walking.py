@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tests.integration.documentation.blocks import PROJECT
-from tests.servers.supervised import bytecode_cache, leash
+from tests.servers.supervised import leash
 
 PATIENCE_S = 120
 
@@ -37,7 +37,6 @@ class Walk:
         """The logs of what was left running."""
         self._environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith(("OUTBOX_", "SHOP_"))},
-            **bytecode_cache(),
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "PYTHONPATH": os.pathsep.join([str(directory), str(PROJECT)]),
             "LOGNAME": "ada",
