@@ -1,6 +1,7 @@
 """The dashboard on a server of its own: waitress, which is threads and nothing else."""
 
 import ipaddress
+import logging
 import secrets
 import signal
 import socket
@@ -60,6 +61,7 @@ def serve(app: Dashboard, host: str, port: int, ready: Callable[[str], None], *,
         raise ConfigurationError(f"{host} port {port} cannot be listened on: {error.strerror or error}") from None
     proxy = {"trusted_proxy": "*", "trusted_proxy_count": 1, "trusted_proxy_headers": _FORWARDED} if behind_proxy else {}
     server = create_server(app, sockets=[listening], threads=THREADS, ident=None, clear_untrusted_proxy_headers=True, **proxy)
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # it warns of every request that waits a moment for a thread
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # waitress ends in order on Ctrl-C
     name = f"[{host}]" if ":" in host else host
     ready(f"http://{name}:{listening.getsockname()[1]}/")

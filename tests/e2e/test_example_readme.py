@@ -44,8 +44,10 @@ def shop(tmp_path: Path, redis_url: str) -> Path:
 
 @pytest.fixture
 def worker(shop: Path) -> Iterator[Path]:
-    """The worker that the README starts, as long as the test runs; the file that it logs to."""
-    [command] = re.findall(r"^\$ (celery .*) &$", README, re.MULTILINE)
+    """What the README types: an order, then the worker, as long as the test runs; the file that it logs to."""
+    [code] = re.findall(r'^\$ python -c "(.*)"$', README, re.MULTILINE)
+    subprocess.run([sys.executable, "-c", code], cwd=shop, check=True, timeout=PATIENCE_S)
+    [command] = re.findall(r"^\$ (celery .*)$", README, re.MULTILINE)
     log = shop / "worker.log"
     with log.open("w") as output:
         process = start([*command.split()], {}, cwd=shop, stdout=output)
@@ -57,11 +59,7 @@ def worker(shop: Path) -> Iterator[Path]:
 
 
 @pytest.mark.slow
-def test_the_application_of_the_readme_delivers_what_it_commits(shop: Path, worker: Path) -> None:
-    [code] = re.findall(r'^\$ python -c "(.*)"$', README, re.MULTILINE)
-
-    subprocess.run([sys.executable, "-c", code], cwd=shop, check=True, timeout=PATIENCE_S)
-
+def test_the_application_of_the_readme_delivers_what_it_commits(worker: Path) -> None:
     deadline = time.monotonic() + PATIENCE_S
     while "please pack order 42 (key " not in worker.read_text():
         assert time.monotonic() < deadline, worker.read_text()

@@ -24,7 +24,7 @@ ATTEMPTS = 2
 def test_whatever_a_handler_does_its_message_ends_after_its_attempts_and_its_neighbours_are_sent(
     make_stack: MakeStack, request: pytest.FixtureRequest, redis_url: str, pool: str, url: str, misdeeds: Collection[str]
 ) -> None:
-    stack = make_stack(request.getfixturevalue(url), redis_url, horizon_ms=1000, lease_margin_s=1)
+    stack = make_stack(request.getfixturevalue(url), redis_url, horizon_ms=1000, lease_margin_s=6)
     node = stack.worker(pool=pool)
     stack.beat()
     hostile = {

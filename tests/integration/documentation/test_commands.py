@@ -34,8 +34,8 @@ def test_the_reference_begins_with_what_the_command_prints(walk: Walk) -> None:
 def test_every_command_is_one_of_celerys_as_well(walk: Walk) -> None:
     [application] = code("README.md", "python")
     walk.write(f"# shop.py\n{application}")
-    walk.type(CLI_UNDER_CELERY)
     walk.type('$ python -c "import shop; shop.buy(42)"')
+    walk.type(CLI_UNDER_CELERY)
     outbox = Outbox(f"sqlite:///{walk.directory / 'shop.db'}")
     eventually(lambda: outbox.list(status="dispatched"), "nobody relays")
     outbox.close()
