@@ -126,7 +126,7 @@ async def receiving(tls: ssl.SSLContext | None = None) -> AsyncIterator[Receiver
     def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         handlers.add(asyncio.ensure_future(receiver.serve(reader, writer)))
 
-    server = await asyncio.start_server(accept, "127.0.0.1", 0, ssl=tls)
+    server = await asyncio.start_server(accept, "127.0.0.1", 0, ssl=tls, backlog=1024)
     receiver.port = server.sockets[0].getsockname()[1]
     try:
         yield receiver

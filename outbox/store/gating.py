@@ -118,8 +118,8 @@ def _insert(sql: Sql) -> Any:
         channel=bindparam("channel"),
         target=bindparam("target"),
         kind=bindparam("kind"),
-        closed_since=sql.now,
-        closed_until=sql.now + bindparam("for_ms", type_=BigInteger),
+        closed_since=sql.began,
+        closed_until=sql.began + bindparam("for_ms", type_=BigInteger),
         reason=bindparam("reason"),
         actor=bindparam("actor", None),
     )
@@ -175,9 +175,9 @@ def _count_failures(sql: Sql) -> Any:
     g = sql.tables.gates
     r = sql.dialect.records("r", {"channel": Text(), "target": Text(), "failures": Integer()})
     threshold = bindparam("threshold", type_=Integer)
-    open_until = sql.now + bindparam("open_ms", type_=BigInteger)
+    open_until = sql.began + bindparam("open_ms", type_=BigInteger)
     first = select(
-        r.c.channel, r.c.target, literal(GateKind.BREAKER), sql.now,
+        r.c.channel, r.c.target, literal(GateKind.BREAKER), sql.began,
         case((r.c.failures >= threshold, open_until), else_=0), bindparam("reason", type_=Text), r.c.failures,
     ).where(literal(1) == literal(1))  # fmt: skip
     columns = ["channel", "target", "kind", "closed_since", "closed_until", "reason", "failures"]
