@@ -1,55 +1,24 @@
-"""The delivery loop: takes the claims of one delivery task in windows, sends, and settles what came of it in groups.
+"""Delivery tasks of one process: what they share, and those that go on aside when their slot in the pool is wanted."""
 
-Rows are taken only when their send is about to begin. Each settle travels with the next take in one transaction, so a process
-that cannot record what it did begins nothing new.
-"""
-
+import logging
 import threading
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
-from outbox import checkpoints, transacting
 from outbox.channels.base import Channel
-from outbox.crew import QUICK_S, Run
-from outbox.gatekeeping import Gatekeeper
-from outbox.judging import judge
-from outbox.lifecycle import Status
-from outbox.line import Line
-from outbox.message import Claim, Message
-from outbox.outcome import Delivered, Outcome, Unknown
-from outbox.policy.retry import RELEASED
-from outbox.recording import Ended, Recorder
+from outbox.delivery_loop import DeliveryLoop, DeliveryReport, Slot
+from outbox.message import Claim
+from outbox.recording import Recorder
 from outbox.senders import Senders
-from outbox.sending import NOT_BEGUN, Job
 from outbox.store.protocol import Store
-from outbox.store.records import Taker
-from outbox.telemetry import TakeRefused, Telemetry
-from outbox.trains import couple
+from outbox.telemetry import Telemetry
 
-LEASE_MARGIN_S = 10.0
-"""Beyond the timeout: twice SQLite's busy timeout, so that a settle which waits for the write lock still comes in time."""
-LONGEST_UNEXTENDED_LEASE_S = 60.0
-"""A longer timeout is held by heartbeats, so that a dead worker is found after a minute and not after the whole timeout."""
-GROUP_SIZE = 100
-GROUP_AGE_S = 0.025
-_LONGEST_WAIT_S = 0.25
+_log = logging.getLogger("outbox")
 
-
-@dataclass(slots=True)
-class DeliveryReport:
-    """What one delivery task came to."""
-
-    statuses: Counter[str] = field(default_factory=Counter)
-    """Attempts by the status that their row got."""
-    refused: int = 0
-    """Claims that were not admitted at take."""
-    released: int = 0
-    """Rows given back unstarted."""
-    unblocked: bool = False
-    """Whether rows that waited behind one of these became due."""
+_SLOW_FOR_S = 60.0
+"""For so long after one of its tasks stepped aside, a channel's tasks do so before anybody has to wait for them."""
+_SHORT_PATIENCE_S = 0.02
 
 
 class Delivery:
@@ -61,8 +30,9 @@ class Delivery:
         self.owner = owner
         self.senders = Senders()
         self.recorder = Recorder(store, telemetry)
-        self._tasks: set[_Task] = set()
-        self._tasks_changed = threading.Condition()
+        self._loops: set[DeliveryLoop] = set()
+        self._loops_changed = threading.Condition()
+        self._slow_until: dict[str, float] = {}
 
     def run(
         self,
@@ -71,304 +41,89 @@ class Delivery:
         *,
         budget_s: float = 60.0,
         should_stop: Callable[[], bool] = lambda: False,
+        capped: bool = False,
         watched: bool = False,
+        slot: Slot | None = None,
     ) -> DeliveryReport:
         """Deliver ``claims``; what has not begun when the budget (seconds) is spent, or when told to stop, is released.
 
-        ``watched`` tells that a breaker of the channel counts failures, so that successes matter to it.
+        ``capped`` tells that the channel's allowance is used up; ``watched``, that a breaker of the channel counts failures, so
+        that successes matter to it. With a ``slot``, the task may step aside: it returns, and a thread of this process goes on.
 
         Raises what the database refused a take or a settle with, once every send under way has ended. The outcomes are kept,
         and recorded by the next run before it takes anything.
         """
-        gatekeeper = Gatekeeper(self.store, self.recorder, channel, watched=watched)
-        task = _Task(self, channel, claims, time.monotonic() + budget_s, should_stop, gatekeeper)
-        with self._tasks_changed:
-            self._tasks.add(task)
+        if slot is not None and claims and self._join(channel, claims, capped=capped, watched=watched):
+            return DeliveryReport(aside=len(claims))
+        loop = DeliveryLoop(
+            self.store, self.recorder, self.senders, self.telemetry, channel, claims, owner=self.owner(),
+            stop_at=time.monotonic() + budget_s, should_stop=should_stop, capped=capped, watched=watched,
+        )  # fmt: skip
+        with self._loops_changed:
+            self._loops.add(loop)
+        over = True
         try:
-            return task.run()
+            over = loop.run(slot and self._shortened(channel, slot))
         finally:
-            with self._tasks_changed:
-                self._tasks.remove(task)
-                self._tasks_changed.notify_all()
+            if over:
+                self._remove(loop)
+        return loop.report if over or slot is None else self._step_aside(loop, slot)
 
     def close(self, channels: Sequence[Channel], timeout_s: float = 5.0) -> None:
         """Stop sending, wait for the tasks under way, and record what could not be recorded so far.
 
         Raises what the database refuses that with.
         """
-        with self._tasks_changed:
-            for task in self._tasks:
-                task.stop()
+        with self._loops_changed:
+            for loop in self._loops:
+                loop.stop()
         self.senders.close(channels)
-        with self._tasks_changed:
-            self._tasks_changed.wait_for(lambda: not self._tasks, timeout_s)
+        with self._loops_changed:
+            self._loops_changed.wait_for(lambda: not self._loops, timeout_s)
         self.recorder.close()
 
+    def finish_aside(self) -> None:
+        """Let what goes on aside begin nothing new, and wait for it as a pool does for its tasks: as long as sends may take."""
+        with self._loops_changed:
+            aside = self._aside()
+            for loop in aside:
+                loop.stop()
+            self._loops_changed.wait_for(lambda: not self._aside(), max((loop.longest_lease_s for loop in aside), default=0.0))
 
-class _Task:
-    """One run. A claim stands in the line; then it is a job under way; then ended; then recorded."""
+    def _aside(self) -> list[DeliveryLoop]:
+        return [loop for loop in self._loops if loop.is_aside]
 
-    def __init__(
-        self,
-        delivery: Delivery,
-        channel: Channel,
-        claims: Sequence[Claim],
-        stop_at: float,
-        should_stop: Callable[[], bool],
-        gatekeeper: Gatekeeper,
-    ) -> None:
-        self._gatekeeper = gatekeeper
-        self._store = delivery.store
-        self._recorder = delivery.recorder
-        self._senders = delivery.senders
-        self._telemetry = delivery.telemetry
-        self._channel = channel
-        self._stop_at = stop_at
-        self._should_stop = should_stop
-        self._stopping = False
-        self._line = Line(claims, key_window=channel.key_window)
-        self._under_way: set[Job] = set()
-        self._runs: list[Run] = []
-        self._answers: deque[tuple[Job, Outcome | None]] = deque()
-        self._enough_answers = 1
-        self._answered = threading.Event()
-        self._ended: list[Ended] = []
-        self._unstarted: list[Claim] = []
-        self._unwritten_since = 0.0
-        self._longest_lease_s = channel.timeout + LEASE_MARGIN_S
-        self._lease_s = min(self._longest_lease_s, LONGEST_UNEXTENDED_LEASE_S)
-        self._taker = Taker(channel.name, delivery.owner(), round(self._lease_s * 1000))
-        self._extend_at = time.monotonic() + self._lease_s / 3
-        self._look_at = time.monotonic() + _LONGEST_WAIT_S
-        self._report = DeliveryReport()
-        self._failure: Exception | None = None
-        self._over = False
-        self._lock = threading.Lock()
+    def _join(self, channel: Channel, claims: Sequence[Claim], *, capped: bool, watched: bool) -> bool:
+        with self._loops_changed:
+            alike = [loop for loop in self._aside() if loop.channel is channel]
+        return any(loop.join(claims, capped=capped, watched=watched) for loop in alike)
 
-    def run(self) -> DeliveryReport:
+    def _shortened(self, channel: Channel, slot: Slot) -> Slot:
+        if time.monotonic() >= self._slow_until.get(channel.name, 0.0):
+            return slot
+        return replace(slot, is_wanted=lambda: True, patience_s=min(slot.patience_s, _SHORT_PATIENCE_S))
+
+    def _step_aside(self, loop: DeliveryLoop, slot: Slot) -> DeliveryReport:
+        self._slow_until[loop.channel.name] = time.monotonic() + _SLOW_FOR_S
+        report = loop.step_aside(slot.wake)
+        thread = threading.Thread(target=self._go_on, args=(loop, slot), name="outbox-aside", daemon=True)
         try:
-            while self._line.ready or self._under_way or self._has_unwritten():
-                if self._should_stop() or time.monotonic() >= self._stop_at:
-                    self.stop()
-                if self._stopping:
-                    self._give_back_the_rest()
-                if self._is_time_to_write():
-                    self._write()
-                if self._under_way:
-                    self._await_answers()
-                    self._look_after_sends()
-                    self._extend_leases()
+            thread.start()
+        except RuntimeError:  # there is no room for another thread: others wait
+            self._go_on(loop, slot)
+        return report
+
+    def _go_on(self, loop: DeliveryLoop, slot: Slot) -> None:
+        try:
+            loop.run()
+        except Exception:
+            _log.exception("deliveries of channel %s ended early", loop.channel.name)
         finally:
-            self._leave()
-        if self._failure is not None:
-            raise self._failure
-        return self._report
+            self._remove(loop)
+            if loop.report.leaves_work:
+                slot.wake()
 
-    def stop(self) -> None:
-        """Begin nothing new. May be called from another thread."""
-        self._stopping = True
-
-    def _has_unwritten(self) -> bool:
-        return bool(self._ended or self._unstarted or self._gatekeeper.has_news())
-
-    def _is_time_to_write(self) -> bool:
-        """Write when slots would otherwise idle, a group is full or old, or nothing is under way."""
-        wanted = self._wanted_slots()
-        if not self._under_way or (wanted and self._free_slots() >= wanted) or len(self._ended) >= GROUP_SIZE:
-            return True
-        return self._has_unwritten() and time.monotonic() - self._unwritten_since >= GROUP_AGE_S
-
-    def _wanted_slots(self) -> int:
-        """How many free slots are worth a transaction: all where sends are quick, else half; none where nothing is ready."""
-        slots = self._channel.concurrency
-        return min(self._line.ready, slots if any(run.is_quick for run in self._runs) else (slots + 1) // 2)
-
-    def _free_slots(self) -> int:
-        return max(0, self._channel.concurrency - len(self._under_way))
-
-    def _write(self) -> None:
-        """Record what has ended and take what begins next, in one transaction; only then the writes that can wait."""
-        window = self._line.take_up(self._free_slots())
-        ended, self._ended = self._ended, []
-        if window or ended:
-            recorded = self._recorder.record_and_take(ended, window, self._taker)
-            self._count(ended, recorded.ids)
-            self._report.unblocked |= recorded.unblocked
-            if recorded.failure is None:
-                self._begin(window, recorded.taken, recorded.before_take)
-            else:
-                self._failure = recorded.failure
-                self.stop()
-                self._give_back(window)
-        unstarted, self._unstarted = self._unstarted, []
-        if unstarted:
-            self._report.released += len(unstarted)
-            self._recorder.attempt(self._channel.name, lambda: self._store.release(unstarted))
-        self._gatekeeper.write()
-        if self._gatekeeper.has_closed:
-            self.stop()  # the next claim knows whom to leave out
-
-    def _count(self, ended: Sequence[Ended], recorded: frozenset[str]) -> None:
-        for settlement in (end.settlement for end in ended if end.settlement.id in recorded):
-            if settlement.outcome == RELEASED:
-                self._report.released += 1
-            else:
-                self._report.statuses[settlement.verdict.status] += 1
-
-    def _begin(self, window: Sequence[Claim], taken: Sequence[Message], before_take: float) -> None:
-        begin_by = before_take + self._longest_lease_s - self._channel.timeout
-        transact = partial(transacting.transact, self._store) if self._channel.transactional else None
-        tracing = self._telemetry.tracing
-        jobs = [Job(self._channel, message, begin_by, self._done, transact, tracing) for message in taken]
-        self._under_way.update(jobs)
-        if len(taken) < len(window):
-            self._leave_out({claim.id for claim in window} - {message.id for message in taken})
-        if jobs:
-            self._runs = [*filter(len, self._runs), self._senders.start(self._channel, couple(window, jobs))]
-            self._look_at = min(self._look_at, time.monotonic() + QUICK_S)
-
-    def _leave_out(self, refused: Collection[str]) -> None:
-        """Those that were not admitted are somebody else's, and what waits behind them is not for this task."""
-        self._report.refused += len(refused)
-        self._telemetry.emit(TakeRefused(self._channel.name, len(refused)))
-        self._give_back(behind for message_id in refused for behind in self._line.leave_behind(message_id))
-
-    def _done(self, job: Job, outcome: Outcome | None) -> None:
-        checkpoints.reach("send", "after")
-        with self._lock:
-            if not self._over:
-                self._answers.append((job, outcome))
-                if len(self._answers) >= self._enough_answers:
-                    self._answered.set()
-                return
-        self._hear_late(job, outcome)
-
-    def _hear_late(self, job: Job, outcome: Outcome | None) -> None:
-        """The task is over. The outcome stands as unknown, which only a success can better, or not at all."""
-        if job in self._under_way or isinstance(outcome, Delivered):
-            self._recorder.record_late([judge(job, outcome)])
-
-    def _leave(self) -> None:
-        """After this, outcomes come late: a send that never returned in time, or all those of a task that was interrupted."""
-        with self._lock:
-            self._over = True
-        while self._answers:
-            self._hear_late(*self._answers.popleft())
-        for job in [job for job in self._under_way if job.give_up()]:
-            self._under_way.remove(job)
-            self._ended.append(judge(job, NOT_BEGUN))
-        if self._ended:
-            self._recorder.record(self._ended)
-
-    def _await_answers(self) -> None:
-        """Wait until enough answers have come or something else is due, then take in all there are.
-
-        Each wait that ends costs the sends a moment, because threads compute in turns: so it ends for the first answer, from
-        which the age of a group counts, and then for as many as make it time to write.
-        """
-        self._answered.clear()
-        self._enough_answers = self._answers_to_write() if self._has_unwritten() else 1
-        if len(self._answers) < self._enough_answers:
-            self._answered.wait(max(0.001, min(self._moments()) - time.monotonic()))
-        while self._answers:
-            self._take_in(*self._answers.popleft())
-
-    def _answers_to_write(self) -> int:
-        """How many make it time to write."""
-        wanted = self._wanted_slots()
-        count = wanted - self._free_slots() if wanted else len(self._under_way)
-        return max(1, min(count, GROUP_SIZE - len(self._ended)))
-
-    def _moments(self) -> Iterator[float]:
-        """When to look again, whatever answers come."""
-        yield self._look_at
-        yield self._extend_at
-        if self._has_unwritten():
-            yield self._unwritten_since + GROUP_AGE_S
-
-    def _take_in(self, job: Job, outcome: Outcome | None) -> None:
-        abandoned = job not in self._under_way
-        if abandoned and not isinstance(outcome, Delivered):
-            return  # its outcome is on record as unknown; only a success is better evidence
-        self._end(job, outcome)
-
-    def _end(self, job: Job, outcome: Outcome | None) -> None:
-        self._under_way.discard(job)
-        self._await_write()
-        ended = judge(job, outcome)
-        self._ended.append(ended)
-        if not self._gatekeeper.hear(job.message, outcome):
-            self.stop()
-        if ended.settlement.verdict.status is Status.DELIVERED:
-            if job is job.train[-1]:
-                self._line.follow(job.message.id)
-        else:
-            self._give_back(self._line.leave_behind(job.message.id))
-            self._withdraw(job.behind)
-
-    def _withdraw(self, jobs: Iterable[Job]) -> list[Job]:
-        """Give back those that have not begun, and what waits behind them; returns those that have."""
-        begun: list[Job] = []
-        for job in jobs:
-            if job in self._under_way:
-                if job.give_up():
-                    self._end(job, NOT_BEGUN)
-                else:
-                    begun.append(job)
-        return begun
-
-    def _look_after_sends(self) -> None:
-        """Help trains that wait for a thread behind a slow send, and give up sends that do not return."""
-        now = time.monotonic()
-        if now < self._look_at:
-            return
-        self._look_at = now + (QUICK_S if any(self._runs) else _LONGEST_WAIT_S)
-        for run in self._runs:
-            if run.has_stalled():
-                self._senders.help(run)
-        self._abandon_overdue()
-
-    def _abandon_overdue(self) -> None:
-        """A send that outlives its timeout is unknown, and its thread may be lost: what has not begun goes to other workers."""
-        for job in [job for job in self._under_way if job.is_overdue() and job.before not in self._under_way]:
-            self.stop()
-            if job.give_up():
-                self._end(job, NOT_BEGUN)
-            else:
-                self._end(job, Unknown(f"the send did not return within {self._channel.timeout:g} s"))
-                self._senders.leave_blocked_loop()
-
-    def _extend_leases(self) -> None:
-        now = time.monotonic()
-        if now < self._extend_at:
-            return
-        self._extend_at = now + self._lease_s / 3
-        if self._lease_s == self._longest_lease_s or not self._under_way:
-            return
-        held = [job.message for job in self._under_way]
-        longest_ms, lease_ms = round(self._longest_lease_s * 1000), self._taker.run_lease_ms
-        self._recorder.attempt(
-            self._channel.name,
-            lambda: self._forbid(held, self._store.extend(held, run_lease_ms=lease_ms, longest_ms=longest_ms)),
-        )
-
-    def _forbid(self, held: Sequence[Message], still_held: set[str]) -> None:
-        """A row whose heartbeat missed is somebody else's: no further I/O for it."""
-        lost = {message.id for message in held} - still_held
-        for job in self._withdraw([job for job in self._under_way if job.message.id in lost]):
-            job.cancel()
-
-    def _give_back_the_rest(self) -> None:
-        """Release what has not begun: claims in the line, and jobs that still wait for their thread."""
-        self._give_back(self._line.leave())
-        self._withdraw(list(self._under_way))
-
-    def _give_back(self, claims: Iterable[Claim]) -> None:
-        unstarted = list(claims)
-        if unstarted:
-            self._await_write()
-            self._unstarted += unstarted
-
-    def _await_write(self) -> None:
-        if not self._has_unwritten():
-            self._unwritten_since = time.monotonic()
+    def _remove(self, loop: DeliveryLoop) -> None:
+        with self._loops_changed:
+            self._loops.remove(loop)
+            self._loops_changed.notify_all()

@@ -26,7 +26,8 @@ class Gatekeeper:
         self._store = store
         self._recorder = recorder
         self._channel = channel
-        self._watched = watched
+        self.watched = watched
+        """Whether a breaker of the channel counts failures, so that successes matter to it."""
         self._failures: Counter[str] = Counter()
         self._well: set[str] = set()
         self._reason = ""
@@ -50,7 +51,7 @@ class Gatekeeper:
 
     def has_news(self) -> bool:
         """Whether there is anything to write."""
-        return bool(self._closures or +self._failures or (self._watched and self._well))
+        return bool(self._closures or +self._failures or (self.watched and self._well))
 
     def write(self) -> None:
         """Tell the store."""
@@ -58,12 +59,12 @@ class Gatekeeper:
         closures, self._closures = self._closures, []
         well, self._well = self._well, set()
         failures, self._failures = +self._failures, Counter()
-        if well and self._watched:
+        if well and self.watched:
             closures.append(lambda: self._store.note_successes(name, well))
         whole = Counter({WHOLE_CHANNEL: failures.pop(WHOLE_CHANNEL, 0)})
         for counted, breaker in ((failures, self._channel.target_breaker), (+whole, self._channel.channel_breaker)):
             if counted and breaker is not None:
-                self._watched = True
+                self.watched = True
                 closures.append(partial(self._note_failures, counted, breaker))
         for write in closures:
             self._recorder.attempt(name, write)
@@ -74,7 +75,7 @@ class Gatekeeper:
 
     def _count(self, message: Message, failure: str | None) -> None:
         """Failures in a row: a success begins the row anew, and where nobody counts there is none."""
-        if failure is None and not (self._failures or self._watched):
+        if failure is None and not (self._failures or self.watched):
             return
         self._reason = failure or self._reason
         for target in {message.target, WHOLE_CHANNEL}:

@@ -1,7 +1,8 @@
 """The claims of one delivery task that have not begun, lined up by ordering key."""
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import chain
 
 from outbox.message import Claim
 
@@ -20,6 +21,10 @@ class Line:
         self._ready: deque[Claim] = deque()
         self._behind: dict[str, deque[Claim]] = {}
         self._keys: dict[str, str] = {}
+        self.add(claims)
+
+    def add(self, claims: Iterable[Claim]) -> None:
+        """Claims at the end of the line, or behind those of their ordering key."""
         for claim in claims:
             if claim.ordering_key is not None:
                 self._keys[claim.id] = claim.ordering_key
@@ -29,6 +34,10 @@ class Line:
             if claim.ordering_key is not None:
                 self._behind[claim.ordering_key] = deque()
             self._ready.append(claim)
+
+    def ids(self) -> Iterator[str]:
+        """Of all that stand in the line."""
+        return (claim.id for claim in chain(self._ready, *self._behind.values()))
 
     @property
     def ready(self) -> int:
@@ -57,7 +66,7 @@ class Line:
 
     def leave(self) -> list[Claim]:
         """All leave the line, ready or not."""
-        rest = [*self._ready, *(claim for behind in self._behind.values() for claim in behind)]
+        rest = list(chain(self._ready, *self._behind.values()))
         self._ready.clear()
         self._behind.clear()
         return rest

@@ -45,6 +45,9 @@ class Channel:
     key_window: int = 1
     """Messages of one ordering key that a task may take together, within its ``concurrency``, to send them one after another.
     With 1, each is on record before the next begins. More is faster, and after a death so many may be sent again, in order."""
+    steps_aside: bool = True
+    """Whether a slow task gives its slot of the pool to whoever waits for one, while its sends go on in its process. A handler
+    that may take its process down (out of memory, a crash in C) should not: it would take others along."""
     max_in_flight: int = 1000
     """Messages dispatched or being sent at once, over all workers."""
     rate_limit: Rate | None = None
@@ -172,7 +175,8 @@ class FunctionChannel(Channel):
 POLICY_OPTIONS = frozenset(
     {"timeout", "concurrency", "batch_size", "key_window", "max_in_flight", "max_attempts", "backoff", "ttl", "expire_action",
      "ordered", "on_unknown", "dead_head", "rate_limit", "target_rate_limit", "target_in_flight", "recovery_pace",
-     "target_breaker", "channel_breaker", "retention", "transactional", "supports_idempotency_key", "target_required"}
+     "target_breaker", "channel_breaker", "retention", "transactional", "supports_idempotency_key", "target_required",
+     "steps_aside"}
 )  # fmt: skip
 """Names of the class attributes that an instance, or a table of channels.toml, may override."""
 

@@ -91,6 +91,7 @@ CELLS: Sequence[Cell] = [
     *_both("work_and_settle", workload=workloads.entries),
     Cell("extend.before_commit", workloads.slow, hits=(1, 4), may_repeat=True),
     Cell("extend.committed", workloads.slow, hits=(1, 4), may_repeat=True),
+    Cell("task.aside", workloads.sluggish, may_repeat=True),
     # The same with many sends under way.
     Cell("send.before", workloads.crowd, hits=(5, 20), may_repeat=True, title="(crowd)"),
     Cell("send.after", workloads.crowd, hits=(5, 20), may_repeat=True, title="(crowd)"),

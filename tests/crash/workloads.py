@@ -110,6 +110,12 @@ def slow() -> Iterator[Order]:
     yield from (Order("slow", script={"delay": 3.0}) for _ in range(2))
 
 
+def sluggish() -> Iterator[Order]:
+    """So many slow ones in tasks of their own that all slots are held while others wait."""
+    yield from (Order("single", script={"delay": 0.7}) for _ in range(6))
+    yield from letters()
+
+
 def entries() -> Iterator[Order]:
     """To the channel whose whole effect is in the application's own database."""
     yield from (Order("entry") for _ in range(4))

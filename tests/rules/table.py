@@ -179,7 +179,7 @@ TIME: Sequence[Rule] = [
     ),
     Rule(
         "A send that outlives its timeout is on record as unknown while its lease still holds.",
-        "outbox/delivery.py",
+        "outbox/delivery_loop.py",
         "if job.is_overdue() and job.before not in self._under_way]:",
         "if False]:",
         _tests(f"{LOOPS}/test_unruly_adapters.py", "a_wedged_send_is_noticed_while_its_lease_still_holds"),
@@ -540,7 +540,7 @@ ENQUEUES: Sequence[Rule] = [
 BATCHES: Sequence[Rule] = [
     Rule(
         "Rows are taken in windows of the channel's concurrency, when their send is about to begin.",
-        "outbox/delivery.py",
+        "outbox/delivery_loop.py",
         "self._line.take_up(self._free_slots())",
         "self._line.take_up(1_000)",
         _tests(f"{LOOPS}/test_delivery.py", "a_kill_leaves_at_most_the_channels_concurrency_of_unknown_outcomes"),
@@ -556,7 +556,7 @@ BATCHES: Sequence[Rule] = [
     ),
     Rule(
         "When a row of a key is not delivered, those behind it are released uncharged.",
-        "outbox/delivery.py",
+        "outbox/delivery_loop.py",
         "            self._give_back(self._line.leave_behind(job.message.id))\n            self._withdraw(",
         "            self._line.follow(job.message.id)\n            self._withdraw(",
         _tests(f"{LOOPS}/test_delivery.py", "followers_of_a_head_that_is_not_delivered_are_released_uncharged"),
@@ -591,7 +591,7 @@ BATCHES: Sequence[Rule] = [
     ),
     Rule(
         "What has not begun when the task's budget is spent is released.",
-        "outbox/delivery.py",
+        "outbox/delivery_loop.py",
         "if self._should_stop() or time.monotonic() >= self._stop_at:",
         "if self._should_stop():",
         _tests(f"{LOOPS}/test_delivery.py", "r18_what_has_not_begun_when_the_budget_is_spent_is_released_uncharged"),
@@ -599,10 +599,64 @@ BATCHES: Sequence[Rule] = [
     ),
     Rule(
         "A heartbeat that misses forbids further sends of its row.",
-        "outbox/delivery.py",
+        "outbox/delivery_loop.py",
         "lost = {message.id for message in held} - still_held",
         "lost = set[str]()",
         _tests(f"{LOOPS}/test_delivery.py", "a_heartbeat_that_misses_forbids_the_send"),
+        NEITHER,
+    ),
+]
+
+ASIDE: Sequence[Rule] = [
+    Rule(
+        "A task that comes to a process where one of its channel has stepped aside joins it: no more is sent at once.",
+        "outbox/delivery.py",
+        "if slot is not None and claims and self._join(",
+        "if slot is None and claims and self._join(",
+        _tests(f"{LOOPS}/test_aside.py", "later_tasks_of_the_channel_join_it_and_send_no_more_at_once"),
+        NEITHER,
+    ),
+    Rule(
+        "A second copy of what stands in its line takes no part.",
+        "outbox/delivery_loop.py",
+        "            if claim.id not in here\n",
+        "",
+        _tests(f"{LOOPS}/test_aside.py", "a_second_copy_of_what_goes_on_is_not_sent_again"),
+        NEITHER,
+    ),
+    Rule(
+        "The keys of a task are its own: those of one that joins are told apart from them.",
+        "outbox/delivery_loop.py",
+        'ordering_key=claim.ordering_key and f"{self._batches}.{claim.ordering_key}"',
+        "ordering_key=claim.ordering_key",
+        _tests(f"{LOOPS}/test_aside.py", "the_keys_of_two_tasks_are_not_taken_for_one"),
+        NEITHER,
+    ),
+    Rule(
+        "A loop that hangs on its database is given nothing more.",
+        "outbox/delivery_loop.py",
+        " or time.monotonic() - self._came_round_at > _DEAF_S",
+        "",
+        _tests(f"{LOOPS}/test_aside.py", "nothing_is_given_to_a_loop_that_hangs_on_its_database"),
+        NEITHER,
+    ),
+    Rule(
+        "Who joins does so before the loop has found itself over, or not at all.",
+        "outbox/delivery_loop.py",
+        "            self._over = not self._joined\n",
+        "            self._over = True\n",
+        _tests(f"{LOOPS}/test_aside.py", "who_joins_at_the_last_moment_is_not_left_behind"),
+        NEITHER,
+    ),
+    Rule(
+        "A pool process that dies between two tasks is missed, and what went on in it is brought back.",
+        "outbox/integrations/celery/lifetime.py",
+        "            self.bury(pid)\n",
+        "            del pid\n",
+        _tests(
+            "tests/integration/celery/test_making_way.py",
+            "what_went_on_aside_in_a_process_that_dies_is_brought_back_at_once",
+        ),
         NEITHER,
     ),
 ]
@@ -615,4 +669,5 @@ RULES: Mapping[str, Sequence[Rule]] = {
     "Maintenance and operators": UPKEEP,
     "Enqueues and locks": ENQUEUES,
     "Delivery in batches": BATCHES,
+    "Tasks that step aside": ASIDE,
 }

@@ -8,12 +8,13 @@ from celery import Celery
 
 from outbox import checkpoints
 from outbox.channels.base import Channel
+from outbox.delivery_loop import Slot
 from outbox.errors import ConfigurationError
 from outbox.integrations.celery import envelope
 from outbox.integrations.celery.channel import CeleryTasks
 from outbox.integrations.celery.dispatching import CeleryDispatcher
 from outbox.integrations.celery.installations import remember
-from outbox.integrations.celery.lifetime import Lifetime, Undertaker, request_class
+from outbox.integrations.celery.lifetime import ASIDE, Lifetime, request_class
 from outbox.integrations.celery.names import MAINTAIN_TASK, RELAY_QUEUE, RELAY_TASK, channel_queue, deliver_task
 from outbox.integrations.celery.nudge import Nudge
 from outbox.integrations.celery.registering import declare, register
@@ -71,13 +72,13 @@ def install(
     _require_room(app, outbox)
     nudge = Nudge(app, outbox.telemetry, expires_s=_SHORTEST_LIFE_S)
     relay = Relay(outbox.store, outbox.channels, CeleryDispatcher(app), outbox.telemetry)
-    lifetime = Lifetime(app)
+    lifetime = Lifetime(app, outbox)
     _register_periodic(app, outbox, relay, lifetime, relay_interval_s, maintain_interval_s)
     if schedule:
         _schedule(app, relay_interval_s, maintain_interval_s)
     if declare_queues:
         declare(app, RELAY_QUEUE)
-    request = request_class(Undertaker(outbox))
+    request = request_class(lifetime.undertaker)
     installed = Installation(relay, nudge, lifetime)
 
     def add(channel: Channel) -> None:
@@ -142,14 +143,18 @@ def _register_delivery(
             if len(batch.claims) >= channel.batch_size:
                 installed.nudge()  # where a whole batch was due, more may be, and other workers can have it
         report = outbox.delivery.run(
-            channel, batch.claims, budget_s=budget_s, should_stop=installed.lifetime.stopping, watched=batch.watched
-        )
-        if batch.capped or report.unblocked or report.released:
+            channel, batch.claims, budget_s=budget_s, should_stop=installed.lifetime.stopping, capped=batch.capped,
+            watched=batch.watched, slot=slot if channel.steps_aside else None,
+        )  # fmt: skip
+        if report.leaves_work:
             installed.nudge()
-        return {**report.statuses, "refused": report.refused, "released": report.released}
+        aside = {ASIDE: report.aside} if report.aside else {}
+        return {**report.statuses, "refused": report.refused, "released": report.released, **aside}
 
+    name = deliver_task(channel.name)
+    slot = Slot(lambda: installed.lifetime.waiting.anybody_but(name), installed.nudge)
     time_limit_s = budget_s + channel.timeout + _SETTLE_GRACE_S
-    register(app, deliver_task(channel.name), deliver, time_limit_s=time_limit_s, Request=request)
+    register(app, name, deliver, time_limit_s=time_limit_s, Request=request)
 
 
 def _schedule(app: Celery, relay_interval_s: float, maintain_interval_s: float) -> None:

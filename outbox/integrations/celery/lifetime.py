@@ -1,15 +1,19 @@
-"""A worker's life: telling its tasks to stop, and bringing back at once what a killed pool process was sending."""
+"""A worker's life: telling its tasks to stop or make way, and bringing back at once what a killed pool process was sending."""
 
 import logging
 import mmap
+import time
+from collections.abc import Collection
 from typing import Any
 
 from billiard.exceptions import Terminated, WorkerLostError
 from celery import Celery, bootsteps, signals
+from celery.concurrency import prefork
 from celery.worker.request import Request
 
 from outbox.errors import OutboxError
 from outbox.integrations.celery import envelope
+from outbox.integrations.celery.waiting import LOOK_EVERY_S, Waiting
 from outbox.outbox import Outbox
 from outbox.telemetry import Maintained
 
@@ -19,13 +23,20 @@ _LOOK_AGAIN_S = 0.5
 """Celery hears a pool process end by a pipe, which closes a moment before the process can be asked how; having come too early,
 it looks again only after five seconds."""
 
+ASIDE = "aside"
+"""In the result of a delivery task: how many of its messages go on in the pool process while the task is over."""
+
 
 class Lifetime:
     """The worker's wish to stop, in memory that the pool's processes share because they are forked from it."""
 
-    def __init__(self, app: Celery) -> None:
+    def __init__(self, app: Celery, outbox: Outbox) -> None:
+        self.outbox = outbox
+        self.undertaker = Undertaker(outbox)
+        self.waiting = Waiting()
         self._flag = mmap.mmap(-1, 1)
         signals.worker_shutting_down.connect(self._stop, weak=False)
+        signals.worker_process_shutdown.connect(self._finish, weak=False)
         app.steps["worker"].add(_step(self))
 
     def stopping(self) -> bool:
@@ -43,6 +54,10 @@ class Lifetime:
     def _stop(self, **_signal: Any) -> None:
         self.end()
 
+    def _finish(self, **_signal: Any) -> None:
+        """A pool process ends, and would take with it what goes on aside."""
+        self.outbox.delivery.finish_aside()
+
 
 def _step(lifetime: Lifetime) -> type[bootsteps.StartStopStep]:
     """The worker's start and end; its signal comes sooner, but only for a shutdown that was asked for by a signal."""
@@ -55,7 +70,19 @@ def _step(lifetime: Lifetime) -> type[bootsteps.StartStopStep]:
             lifetime.begin()
 
         def register_with_event_loop(self, worker: Any, hub: Any) -> None:
-            hub.call_repeatedly(_LOOK_AGAIN_S, worker.pool.maintain_pool)
+            if isinstance(worker.pool, prefork.TaskPool):
+                lifetime.undertaker.is_on_duty = True
+                hub.call_repeatedly(_LOOK_AGAIN_S, self._look_after_pool, worker.pool)
+
+        def _look_after_pool(self, pool: Any) -> None:
+            pool.maintain_pool()
+            lifetime.undertaker.look(pool.info["processes"])
+
+        def start(self, worker: Any) -> None:
+            worker.timer.call_repeatedly(LOOK_EVERY_S, lifetime.waiting.look, (worker,))
+
+        def stop(self, _worker: Any) -> None:
+            lifetime.outbox.delivery.finish_aside()  # of pools without processes of their own
 
         def close(self, _worker: Any) -> None:
             lifetime.end()
@@ -71,18 +98,37 @@ class Undertaker:
     """
 
     def __init__(self, outbox: Outbox) -> None:
+        self.is_on_duty = False
+        """Whether this is the main process of a pool of processes, and will be asked to look after them."""
         self._outbox = outbox
+        self._aside: dict[int, list[tuple[float, dict[str, Any]]]] = {}
+        """By process, the arguments of tasks that are over while their messages go on, and until when they may (monotonic)."""
 
-    def bury(self, pid: int, kwargs: dict[str, Any]) -> None:
-        """Rescue what process ``pid`` was sending, and release what its task had not begun.
+    def remember(self, pid: int, kwargs: dict[str, Any], for_s: float) -> None:
+        """Messages of a task that is over go on in process ``pid``, for so many seconds at the most."""
+        if not self.is_on_duty:
+            return
+        now = time.monotonic()
+        lasting = [(until, earlier) for until, earlier in self._aside.get(pid, ()) if until > now]
+        self._aside[pid] = [*lasting, (now + for_s, kwargs)]
+
+    def look(self, pids: Collection[int]) -> None:
+        """These are the pool's processes now: of those that died between two tasks nobody else tells."""
+        for pid in self._aside.keys() - set(pids):
+            self.bury(pid)
+
+    def bury(self, pid: int, *tasks: dict[str, Any]) -> None:
+        """Rescue what process ``pid`` was sending, and release what its tasks had not begun.
 
         Matched by owner, never by lease alone: the lease of a batch says nothing about who took it. Where the database does
         not answer, time does the same: the lease runs out, the horizon passes.
         """
         outbox = self._outbox
+        tasks = (*tasks, *(kwargs for _until, kwargs in self._aside.pop(pid, ())))
         try:
             rescued = outbox.maintenance.rescue_owned(outbox.owner_of(pid))
-            released = outbox.store.release(envelope.unpack(kwargs.get("v"), kwargs.get("claims")))
+            claims = [claim for task in tasks for claim in envelope.unpack(task.get("v"), task.get("claims"))]
+            released = outbox.store.release(claims)
         except (OutboxError, envelope.UnreadableEnvelope) as error:
             _log.warning("the rows of dead process %s wait for their lease to run out: %s", pid, error)
         else:
@@ -95,6 +141,19 @@ def request_class(undertaker: Undertaker) -> type[Request]:
     """The request class of delivery tasks: hears in the main process that the process of a task was lost."""
 
     class DeliveryRequest(Request):
+        def __init_subclass__(cls, **options: Any) -> None:
+            """Celery derives a class for each task, with an ``on_success`` that calls nobody's."""
+            super().__init_subclass__(**options)
+            succeed: Any = cls.on_success
+
+            def on_success(self: DeliveryRequest, answer: Any, **kwargs: Any) -> Any:
+                failed, result, _runtime = answer
+                if not failed and f"{ASIDE!r}: " in str(result):
+                    undertaker.remember(int(self.worker_pid or 0), self.kwargs, self.task.time_limit or 0)
+                return succeed(self, answer, **kwargs)
+
+            cls.on_success = on_success  # type: ignore[assignment,method-assign]
+
         def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
             result = super().on_failure(exc_info, send_failed_event, return_ok)
             if self.worker_pid and _is_lost(exc_info.exception):

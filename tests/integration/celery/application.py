@@ -18,7 +18,7 @@ from typing import Any
 from celery import Celery
 from celery.concurrency.asynpool import AsynPool
 
-from outbox import Attempt, Channel, Message, Outbox, OutcomeUnknown, PermanentFailure, RetryLater, delivery
+from outbox import Attempt, Channel, Message, Outbox, OutcomeUnknown, PermanentFailure, RetryLater, delivery_loop
 from outbox.integrations.celery import Installation, install
 from outbox.policy import retry
 from outbox.policy.retry import Backoff
@@ -108,7 +108,7 @@ def shorter_clocks(settings: Settings) -> list[tuple[ModuleType, str, float]]:
     if settings.horizon_ms is not None:
         constants.append((claiming, "SHORTEST_HORIZON_MS", settings.horizon_ms))
     if settings.lease_margin_s is not None:
-        constants.append((delivery, "LEASE_MARGIN_S", settings.lease_margin_s))
+        constants.append((delivery_loop, "LEASE_MARGIN_S", settings.lease_margin_s))
         constants.append((retry, "SHORTEST_RESCUE_DELAY_MS", 0))
     return constants
 
@@ -139,11 +139,12 @@ def _channels(ledger: Ledger) -> list[Channel]:
         Scripted("bulk", ledger, concurrency=50),
         Scripted("single", ledger, batch_size=1),
         Scripted("patient", ledger, concurrency=2, timeout=600),
+        Scripted("stubborn", ledger, concurrency=2, timeout=600, steps_aside=False),
         Scripted("brief", ledger, timeout=1),
         Scripted("ordered", ledger, concurrency=4, ordered=True),
         ScriptedAsync("loop", ledger, concurrency=50),
-        Scripted("wild", ledger, timeout=1, batch_size=1, target_breaker=None),
-        ScriptedAsync("wild-loop", ledger, timeout=1, batch_size=1, target_breaker=None),
+        Scripted("wild", ledger, timeout=1, batch_size=1, target_breaker=None, steps_aside=False),
+        ScriptedAsync("wild-loop", ledger, timeout=1, batch_size=1, target_breaker=None, steps_aside=False),
     ]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import select
 
 from outbox import Attempt, Channel, Message, NewMessage, Outbox
-from outbox.delivery import DeliveryReport
+from outbox.delivery_loop import DeliveryReport
 from outbox.message import Claim
 from outbox.relay import Batch, Relay
 from outbox.telemetry import Event
