@@ -5,6 +5,8 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 from outbox.channels.base import Channel
 from outbox.delivery_loop import DeliveryLoop, DeliveryReport, Slot
@@ -18,7 +20,8 @@ _log = logging.getLogger("outbox")
 
 _SLOW_FOR_S = 60.0
 """For so long after one of its tasks stepped aside, a channel's tasks do so before anybody has to wait for them."""
-_SHORT_PATIENCE_S = 0.02
+_SEND_S = 0.05
+"""Then one send may take no longer than this."""
 
 
 class Delivery:
@@ -53,21 +56,25 @@ class Delivery:
         Raises what the database refused a take or a settle with, once every send under way has ended. The outcomes are kept,
         and recorded by the next run before it takes anything.
         """
-        if slot is not None and claims and self._join(channel, claims, capped=capped, watched=watched):
+        stop_at = time.monotonic() + budget_s
+        if slot is not None and claims and self._join(channel, claims, slot, stop_at=stop_at, capped=capped, watched=watched):
             return DeliveryReport(aside=len(claims))
+        room = None if slot is None else partial(self._room, channel, slot)
         loop = DeliveryLoop(
-            self.store, self.recorder, self.senders, self.telemetry, channel, claims, owner=self.owner(),
-            stop_at=time.monotonic() + budget_s, should_stop=should_stop, capped=capped, watched=watched,
+            self.store, self.recorder, self.senders, self.telemetry, channel, claims, owner=self.owner(), stop_at=stop_at,
+            should_stop=should_stop, capped=capped, watched=watched, room=room,
         )  # fmt: skip
         with self._loops_changed:
             self._loops.add(loop)
-        over = True
         try:
-            over = loop.run(slot and self._shortened(channel, slot))
+            if slot is not None and not loop.run(self._shortened(channel, slot)):
+                return self._step_aside(loop, slot)
+            if slot is None:
+                loop.run()
         finally:
-            if over:
+            if not loop.is_aside:
                 self._remove(loop)
-        return loop.report if over or slot is None else self._step_aside(loop, slot)
+        return loop.report
 
     def close(self, channels: Sequence[Channel], timeout_s: float = 5.0) -> None:
         """Stop sending, wait for the tasks under way, and record what could not be recorded so far.
@@ -93,18 +100,29 @@ class Delivery:
     def _aside(self) -> list[DeliveryLoop]:
         return [loop for loop in self._loops if loop.is_aside]
 
-    def _join(self, channel: Channel, claims: Sequence[Claim], *, capped: bool, watched: bool) -> bool:
-        with self._loops_changed:
-            alike = [loop for loop in self._aside() if loop.channel is channel]
-        return any(loop.join(claims, capped=capped, watched=watched) for loop in alike)
+    def _of(self, channel: Channel) -> list[DeliveryLoop]:
+        return [loop for loop in list(self._loops) if loop.channel is channel]
+
+    def _room(self, channel: Channel, slot: Slot) -> int:
+        """How many sends more the process may begin, so that it has no more under way than slots of the channel would."""
+        return slot.beside * channel.concurrency - sum(loop.under_way for loop in self._of(channel))
+
+    def _join(self, channel: Channel, claims: Sequence[Claim], slot: Slot, **options: Any) -> bool:
+        """Whether a loop that has stepped aside takes these too; not while there are fewer loops than there may be tasks."""
+        loops = self._of(channel)
+        if len(loops) < slot.beside:
+            return False
+        aside = sorted((loop for loop in loops if loop.is_aside), key=lambda loop: loop.waiting)
+        return any(loop.join(claims, **options) for loop in aside)
 
     def _shortened(self, channel: Channel, slot: Slot) -> Slot:
         if time.monotonic() >= self._slow_until.get(channel.name, 0.0):
             return slot
-        return replace(slot, is_wanted=lambda: True, patience_s=min(slot.patience_s, _SHORT_PATIENCE_S))
+        return replace(slot, is_wanted=lambda: True, send_s=min(slot.send_s, _SEND_S))
 
     def _step_aside(self, loop: DeliveryLoop, slot: Slot) -> DeliveryReport:
-        self._slow_until[loop.channel.name] = time.monotonic() + _SLOW_FOR_S
+        if loop.is_slow(slot.send_s) and slot.is_wanted():
+            self._slow_until[loop.channel.name] = time.monotonic() + _SLOW_FOR_S
         report = loop.step_aside(slot.wake)
         thread = threading.Thread(target=self._go_on, args=(loop, slot), name="outbox-aside", daemon=True)
         try:

@@ -49,8 +49,12 @@ class Slot:
     """Whether somebody waits for it."""
     wake: Callable[[], None]
     """Called when rows became due after the slot was given back."""
-    patience_s: float = 0.1
-    """Seconds for which the task may keep it whoever waits."""
+    send_s: float = 0.25
+    """Seconds that one send may take while others wait."""
+    patience_s: float = 1.0
+    """Seconds for which the task may keep it for many sends, each of them quicker."""
+    beside: int = 1
+    """How many slots its process has, and so how many tasks of one channel may send in it."""
 
 
 @dataclass(slots=True)
@@ -96,9 +100,13 @@ class DeliveryLoop:
         should_stop: Callable[[], bool],
         capped: bool,
         watched: bool,
+        room: Callable[[], int] | None = None,
     ) -> None:
+        """``room`` tells how many sends more the process may begin for the channel; ``None``: only this loop counts."""
         self.channel = channel
         self.report = DeliveryReport()
+        self.waiting = len(claims)
+        """How many claims stood in its line when it last came round."""
         self.longest_lease_s = channel.timeout + LEASE_MARGIN_S
         self._gatekeeper = Gatekeeper(store, recorder, channel, watched=watched)
         self._store = store
@@ -108,7 +116,8 @@ class DeliveryLoop:
         self._stop_at = stop_at
         self._should_stop = should_stop
         self._stopping = False
-        self._line = Line(claims, key_window=channel.key_window)
+        self._room = room
+        self._line = Line(key_window=channel.key_window)
         self._under_way: set[Job] = set()
         self._runs: list[Run] = []
         self._answers: deque[tuple[Job, Outcome | None]] = deque()
@@ -122,11 +131,11 @@ class DeliveryLoop:
         self._extend_at = time.monotonic() + self._lease_s / 3
         self._look_at = time.monotonic() + _LONGEST_WAIT_S
         self._capped = capped
-        self._joined: deque[Sequence[Claim]] = deque()
-        self._batches = 1
+        self._joined: deque[Sequence[Claim]] = deque([claims])
+        self._batches = 0
         self._came_round_at = time.monotonic()
         self._slot: Slot | None = None
-        self._ask_at = 0.0
+        self._ask_at = self._patient_until = 0.0
         self._wake: Callable[[], None] | None = None
         self._failure: Exception | None = None
         self._over = False
@@ -138,7 +147,8 @@ class DeliveryLoop:
         Raises what the database refused a take or a settle with.
         """
         self._slot = slot
-        self._ask_at = time.monotonic() + (slot.patience_s if slot else 0.0)
+        self._ask_at = time.monotonic() + (slot.send_s if slot else 0.0)
+        self._patient_until = time.monotonic() + (slot.patience_s if slot else 0.0)
         steps_aside = False
         try:
             while not (steps_aside or self._is_over()):
@@ -154,7 +164,8 @@ class DeliveryLoop:
     def step_aside(self, wake: Callable[[], None]) -> DeliveryReport:
         """Report what came of it so far; another thread is to go on, which others may join."""
         report, self.report = self.report, DeliveryReport()
-        report.aside = len(self._under_way) + sum(1 for _ in self._line.ids())
+        self.waiting = len(self._line)
+        report.aside = self.waiting + self.under_way + len(self._ended)
         self._wake = wake
         return report
 
@@ -162,11 +173,17 @@ class DeliveryLoop:
     def is_aside(self) -> bool:
         return self._wake is not None
 
-    def join(self, claims: Sequence[Claim], *, capped: bool, watched: bool) -> bool:
-        """Deliver these too; false where it is too late. May be called from another thread."""
+    @property
+    def under_way(self) -> int:
+        """How many sends have begun and not ended."""
+        return len(self._under_way)
+
+    def join(self, claims: Sequence[Claim], *, stop_at: float, capped: bool, watched: bool) -> bool:
+        """Deliver these too, until ``stop_at``; false where it is too late. May be called from another thread."""
         with self._lock:
             if self._over or self._stopping or time.monotonic() - self._came_round_at > _DEAF_S:
                 return False
+            self._stop_at = max(self._stop_at, stop_at)
             self._capped |= capped
             self._gatekeeper.watched |= watched
             self._joined.append(claims)
@@ -188,29 +205,41 @@ class DeliveryLoop:
         return self._over
 
     def _is_slot_wanted(self) -> bool:
-        if self._slot is None or self._stopping or time.monotonic() < self._ask_at:
+        if self._slot is None or time.monotonic() < self._ask_at or not self._may_ask():
             return False
         self._ask_at = time.monotonic() + _ASK_EVERY_S
-        if not self._slot.is_wanted():
+        if not (self.is_slow(self._slot.send_s) or time.monotonic() >= self._patient_until) or not self._slot.is_wanted():
             return False
         checkpoints.reach("task", "aside")
         return True
 
+    def is_slow(self, seconds: float) -> bool:
+        """Whether one of its sends has been under way for so long."""
+        return any(job.duration_ms >= seconds * 1000 for job in self._under_way)
+
+    def _may_ask(self) -> bool:
+        """Whether the slot may be given up: there is something to go on with, and the worker does not end."""
+        return bool(self._under_way or self._line.ready) and not self._should_stop()
+
     def _line_up(self, claims: Sequence[Claim]) -> None:
         """Claims from another task, without second copies of those that are here. Their keys are of that task alone."""
-        here = {*self._line.ids(), *(job.message.id for job in self._under_way)}
-        self._line.add(
-            replace(claim, ordering_key=claim.ordering_key and f"{self._batches}.{claim.ordering_key}")
-            for claim in claims
-            if claim.id not in here
-        )
         self._batches += 1
+        here = {claim.id: claim.lease for claim in self._line} | {
+            job.message.id: job.message.lease - 1 for job in self._under_way
+        }
+        self._line.keep_keys_of(here)
+        for claim in claims:
+            if here.get(claim.id, -1) >= claim.lease:
+                continue
+            key = claim.ordering_key
+            self._line.add(claim if key is None else replace(claim, ordering_key=f"{self._batches}.{key}"))
 
     def _come_round(self) -> None:
         self._came_round_at = time.monotonic()
-        if self._should_stop() or time.monotonic() >= self._stop_at:
+        self.waiting = len(self._line)
+        if self._should_stop():
             self.stop()
-        if self._stopping:
+        if self._stopping or time.monotonic() >= self._stop_at:
             self._give_back_the_rest()
         if self._is_time_to_write():
             self._write()
@@ -218,6 +247,8 @@ class DeliveryLoop:
             self._await_answers()
             self._look_after_sends()
             self._extend_leases()
+        elif self._line.ready and not self._free_slots():
+            self._answered.wait(_ASK_EVERY_S)  # for the channel's other loops to have room
 
     def _has_unwritten(self) -> bool:
         return bool(self._ended or self._unstarted or self._gatekeeper.has_news())
@@ -235,7 +266,8 @@ class DeliveryLoop:
         return min(self._line.ready, slots if any(run.is_quick for run in self._runs) else (slots + 1) // 2)
 
     def _free_slots(self) -> int:
-        return max(0, self.channel.concurrency - len(self._under_way))
+        free = self.channel.concurrency - len(self._under_way)
+        return max(0, free if self._room is None else min(free, self._room()))
 
     def _write(self) -> None:
         """Record what has ended and take what begins next, in one transaction; only then the writes that can wait."""
@@ -313,6 +345,9 @@ class DeliveryLoop:
             self._ended.append(judge(job, NOT_BEGUN))
         if self._ended:
             self._recorder.record(self._ended)
+        left = [*self._line.leave(), *(claim for claims in self._joined for claim in claims)]
+        if left:
+            self._recorder.attempt(self.channel.name, lambda: self._store.release(left))
 
     def _await_answers(self) -> None:
         """Wait until enough answers have come or something else is due, then take in all there are.
@@ -337,7 +372,7 @@ class DeliveryLoop:
         """When to look again, whatever answers come."""
         yield self._look_at
         yield self._extend_at
-        if self._slot is not None:
+        if self._slot is not None and self._may_ask():
             yield self._ask_at
         if self._has_unwritten():
             yield self._unwritten_since + GROUP_AGE_S

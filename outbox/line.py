@@ -1,7 +1,7 @@
 """The claims of one delivery task that have not begun, lined up by ordering key."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from itertools import chain
 
 from outbox.message import Claim
@@ -16,28 +16,35 @@ class Line:
     Claims that came through a broker name their key by a number of that task alone; so a message is asked for by its id.
     """
 
-    def __init__(self, claims: Iterable[Claim], *, key_window: int = 1) -> None:
+    def __init__(self, claims: Iterable[Claim] = (), *, key_window: int = 1) -> None:
         self._key_window = key_window
         self._ready: deque[Claim] = deque()
         self._behind: dict[str, deque[Claim]] = {}
         self._keys: dict[str, str] = {}
-        self.add(claims)
-
-    def add(self, claims: Iterable[Claim]) -> None:
-        """Claims at the end of the line, or behind those of their ordering key."""
         for claim in claims:
-            if claim.ordering_key is not None:
-                self._keys[claim.id] = claim.ordering_key
-            if claim.ordering_key is not None and claim.ordering_key in self._behind:
-                self._behind[claim.ordering_key].append(claim)
-                continue
-            if claim.ordering_key is not None:
-                self._behind[claim.ordering_key] = deque()
-            self._ready.append(claim)
+            self.add(claim)
 
-    def ids(self) -> Iterator[str]:
-        """Of all that stand in the line."""
-        return (claim.id for claim in chain(self._ready, *self._behind.values()))
+    def __len__(self) -> int:
+        return len(self._ready) + sum(map(len, self._behind.values()))
+
+    def __iter__(self) -> Iterator[Claim]:
+        """All that stand in it."""
+        return chain(self._ready, *self._behind.values())
+
+    def add(self, claim: Claim) -> None:
+        """A claim at the end of the line, or behind those of its ordering key."""
+        if claim.ordering_key is not None:
+            self._keys[claim.id] = claim.ordering_key
+            if claim.ordering_key in self._behind:
+                self._behind[claim.ordering_key].append(claim)
+                return
+            self._behind[claim.ordering_key] = deque()
+        self._ready.append(claim)
+
+    def keep_keys_of(self, message_ids: Collection[str]) -> None:
+        """Forget the ordering keys of all others."""
+        self._keys = {message_id: self._keys[message_id] for message_id in message_ids if message_id in self._keys}
+        self._behind = {key: self._behind.get(key, deque()) for key in self._keys.values()}
 
     @property
     def ready(self) -> int:
@@ -66,7 +73,7 @@ class Line:
 
     def leave(self) -> list[Claim]:
         """All leave the line, ready or not."""
-        rest = list(chain(self._ready, *self._behind.values()))
+        rest = list(self)
         self._ready.clear()
         self._behind.clear()
         return rest

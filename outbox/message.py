@@ -194,3 +194,5 @@ class Claim:
     lease: int
     ordering_key: str | None = None
     alone: bool = False
+    suspect: bool = False
+    """Whether the last process that sent it died of it, or of something else meanwhile."""

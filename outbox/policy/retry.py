@@ -15,6 +15,10 @@ NON_FINAL = "non_final_recovery_skip"
 ATTEMPTS_USED_UP = "attempts used up"
 PERMANENT = "permanent failure"
 UNKNOWN_OUTCOME = "unknown outcome"
+PROCESS_DIED = "the worker process died during the send"
+LEASE_RAN_OUT = "the lease ran out during the send: the worker died, or lost its database"
+DEATHS = (PROCESS_DIED, LEASE_RAN_OUT)
+"""The errors of attempts whose process is gone, perhaps because of them."""
 
 RELEASED = "released"
 """The outcome, by name, of a row that was taken and then not begun."""
@@ -142,9 +146,9 @@ def rescue(message: Message, policy: RetryPolicy, *, proven_dead: bool) -> Verdi
     the process proven dead nobody can be late, and a first death says nothing about the destination: no pause.
     """
     if proven_dead:
-        error, delay_ms = "the worker process died during the send", policy.backoff.after(message.attempt_count - 1)
+        error, delay_ms = PROCESS_DIED, policy.backoff.after(message.attempt_count - 1)
     else:
-        error = "the lease ran out during the send: the worker died, or lost its database"
+        error = LEASE_RAN_OUT
         delay_ms = max(policy.backoff.after(message.attempt_count), SHORTEST_RESCUE_DELAY_MS)
     return unknown(error, message, policy, delay_ms=delay_ms)
 

@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, Row, Select, Update, and_, bindparam, func, select, update
+from sqlalchemy import BigInteger, ColumnElement, Row, Select, Table, Update, and_, bindparam, false, func, select, update
 
 from outbox.lifecycle import Event, Status, sources, target
 from outbox.message import Claim
 from outbox.policy.destination import Limits, Rate, spend, tokens
+from outbox.policy.retry import DEATHS
 from outbox.store import pacing
 from outbox.store.conditions import unexpired
 from outbox.store.ordering import in_order
@@ -112,7 +113,15 @@ def _dispatch(tx: Transaction, rows: Sequence[Row[Any]]) -> list[Claim]:
 
 
 def _claims(rows: Sequence[Row[Any]]) -> list[Claim]:
-    return [Claim(row.id, row.lease, row.ordering_key, alone=bool(row.outcome_unknown)) for row in rows]
+    return [
+        Claim(row.id, row.lease, row.ordering_key, alone=bool(row.outcome_unknown), suspect=bool(row.suspect)) for row in rows
+    ]
+
+
+def _what_makes_a_claim(m: Table) -> tuple[ColumnElement[Any], ...]:
+    """What makes a claim of a row."""
+    suspect = and_(m.c.outcome_unknown == literal(1), m.c.last_error.in_(map(literal, DEATHS)))
+    return m.c.seq, m.c.id, m.c.lease, m.c.ordering_key, m.c.outcome_unknown, func.coalesce(suspect, false()).label("suspect")
 
 
 @lru_cache(maxsize=64)
@@ -171,7 +180,7 @@ def _set_dispatched(sql: Sql) -> Update:
         update(m)
         .where(m.c.seq == r.c.seq, status_in(m, sources(Event.CLAIM)))
         .values(status=literal(target(Event.CLAIM)), lease_until=sql.now + SHORTEST_HORIZON_MS, blocked=literal(0))
-        .returning(m.c.seq, m.c.id, m.c.lease, m.c.ordering_key, m.c.outcome_unknown)
+        .returning(*_what_makes_a_claim(m))
     )
 
 
@@ -191,5 +200,5 @@ def _redispatch(sql: Sql) -> Update:
         update(m)
         .where(m.c.seq.in_(select(rows.c.seq)), overdue)
         .values(lease_until=_horizon(sql, m.c))
-        .returning(m.c.seq, m.c.id, m.c.lease, m.c.ordering_key, m.c.outcome_unknown)
+        .returning(*_what_makes_a_claim(m))
     )

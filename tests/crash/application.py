@@ -95,6 +95,7 @@ class Plain(Channel):
     timeout = TIMEOUT_S
     backoff = Backoff((0.1,), jitter=0)
     target_breaker = None
+    steps_aside = False
 
     def __init__(self, name: str, receiver: str, **policy: Any) -> None:
         super().__init__(name, **policy)
@@ -139,14 +140,19 @@ class Entry(Channel):
 
 
 def channels(receiver: str) -> Iterator[Channel]:
-    """All of them with one send at a time, so that a death cuts off one send and no other; except the crowd."""
-    brief: dict[str, Any] = {"target_required": False, "timeout": TIMEOUT_S, "backoff": Backoff((0.1,), jitter=0)}
+    """All of them with one send at a time in its process, so that a death cuts off no other; except the crowd, and the
+    sluggish, which step aside.
+    """
+    brief: dict[str, Any] = {
+        "target_required": False, "timeout": TIMEOUT_S, "backoff": Backoff((0.1,), jitter=0), "steps_aside": False,
+    }  # fmt: skip
     reach = {"url": receiver, "allow_networks": ["127.0.0.0/8"], "allow_http": True, "target_breaker": None}
     yield Plain("plain", receiver)
     yield Webhook("webhook", **reach, **brief, concurrency=1)
     yield Webhook("crowd", **reach, **brief, concurrency=8)
     yield Plain("ordered", receiver, ordered=True)
     yield Plain("single", receiver, batch_size=1)
+    yield Plain("sluggish", receiver, batch_size=1, steps_aside=True)
     yield Plain("parking", receiver, on_unknown=OnUnknown.PARK)
     yield Plain("asking", receiver, on_unknown=OnUnknown.RECONCILE)
     yield Plain("slow", receiver, timeout=8.0)

@@ -112,7 +112,7 @@ def slow() -> Iterator[Order]:
 
 def sluggish() -> Iterator[Order]:
     """So many slow ones in tasks of their own that all slots are held while others wait."""
-    yield from (Order("single", script={"delay": 0.7}) for _ in range(6))
+    yield from (Order("sluggish", script={"delay": 0.7}) for _ in range(6))
     yield from letters()
 
 

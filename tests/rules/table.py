@@ -592,8 +592,8 @@ BATCHES: Sequence[Rule] = [
     Rule(
         "What has not begun when the task's budget is spent is released.",
         "outbox/delivery_loop.py",
-        "if self._should_stop() or time.monotonic() >= self._stop_at:",
-        "if self._should_stop():",
+        "if self._stopping or time.monotonic() >= self._stop_at:",
+        "if self._stopping:",
         _tests(f"{LOOPS}/test_delivery.py", "r18_what_has_not_begun_when_the_budget_is_spent_is_released_uncharged"),
         NEITHER,
     ),
@@ -611,15 +611,15 @@ ASIDE: Sequence[Rule] = [
     Rule(
         "A task that comes to a process where one of its channel has stepped aside joins it: no more is sent at once.",
         "outbox/delivery.py",
-        "if slot is not None and claims and self._join(",
-        "if slot is None and claims and self._join(",
+        "if slot is not None and claims and self._join(channel, claims, slot,",
+        "if slot is None and claims and self._join(channel, claims, slot,",
         _tests(f"{LOOPS}/test_aside.py", "later_tasks_of_the_channel_join_it_and_send_no_more_at_once"),
         NEITHER,
     ),
     Rule(
         "A second copy of what stands in its line takes no part.",
         "outbox/delivery_loop.py",
-        "            if claim.id not in here\n",
+        "            if here.get(claim.id, -1) >= claim.lease:\n                continue\n",
         "",
         _tests(f"{LOOPS}/test_aside.py", "a_second_copy_of_what_goes_on_is_not_sent_again"),
         NEITHER,
@@ -627,8 +627,8 @@ ASIDE: Sequence[Rule] = [
     Rule(
         "The keys of a task are its own: those of one that joins are told apart from them.",
         "outbox/delivery_loop.py",
-        'ordering_key=claim.ordering_key and f"{self._batches}.{claim.ordering_key}"',
-        "ordering_key=claim.ordering_key",
+        'ordering_key=f"{self._batches}.{key}"',
+        "ordering_key=key",
         _tests(f"{LOOPS}/test_aside.py", "the_keys_of_two_tasks_are_not_taken_for_one"),
         NEITHER,
     ),
@@ -646,6 +646,17 @@ ASIDE: Sequence[Rule] = [
         "            self._over = not self._joined\n",
         "            self._over = True\n",
         _tests(f"{LOOPS}/test_aside.py", "who_joins_at_the_last_moment_is_not_left_behind"),
+        NEITHER,
+    ),
+    Rule(
+        "A message whose last process died during its send has the next one for itself.",
+        "outbox/integrations/celery/install.py",
+        "slot=None if suspect or any(claim.suspect for claim in batch.claims) else slot()",
+        "slot=slot()",
+        _tests(
+            "tests/integration/celery/test_making_way.py",
+            "a_message_that_may_have_killed_its_process_has_the_next_one_for_itself",
+        ),
         NEITHER,
     ),
     Rule(

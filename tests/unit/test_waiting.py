@@ -63,6 +63,15 @@ def test_its_own_kind_counts_where_as_many_wait_as_there_are_slots(
     assert seen().anybody_but(SLOW) is makes_way
 
 
+def test_one_with_a_countdown_waits_for_its_time_and_not_for_a_slot(
+    requests: dict[str, SimpleNamespace], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    come(requests, OTHER)
+    monkeypatch.setattr(state, "scheduled_requests", [requests["0"]])
+
+    assert not seen().anybody_but(SLOW)
+
+
 def test_among_its_own_kind_another_one_counts(requests: dict[str, SimpleNamespace]) -> None:
     come(requests, SLOW, OTHER)
 

@@ -21,7 +21,7 @@ def pack(claims: Sequence[Claim], *, capped: bool, watched: bool = False) -> dic
 
     Rows of one ordering key share a number, so that the task sends them one after another; the key itself may name a person
     and stays in the database. ``capped`` asks for another relay pass when the task is done; ``watched``, to tell the channel's
-    breakers of successes.
+    breakers of successes. A claim that is suspect, which travels alone, asks for a process that sends nothing else for it.
     """
     groups: dict[str, int] = {}
     rows: list[list[Any]] = []
@@ -30,7 +30,8 @@ def pack(claims: Sequence[Claim], *, capped: bool, watched: bool = False) -> dic
         if claim.ordering_key is not None:
             row.append(groups.setdefault(claim.ordering_key, len(groups) + 1))
         rows.append(row)
-    return {"v": VERSION, "claims": rows, **({"more": True} if capped else {}), **({"watched": True} if watched else {})}
+    flags = {"more": capped, "watched": watched, "suspect": any(claim.suspect for claim in claims)}
+    return {"v": VERSION, "claims": rows, **{name: True for name, is_so in flags.items() if is_so}}
 
 
 def pull() -> dict[str, Any]:

@@ -129,7 +129,7 @@ def _register_delivery(
 ) -> None:
     def deliver(
         v: object = None, claims: object = None, more: object = False, watched: object = False, pull: object = False,
-        **_newer: object,
+        suspect: object = False, **_newer: object,
     ) -> dict[str, Any]:  # fmt: skip
         checkpoints.reach("task", "received")
         try:
@@ -144,7 +144,7 @@ def _register_delivery(
                 installed.nudge()  # where a whole batch was due, more may be, and other workers can have it
         report = outbox.delivery.run(
             channel, batch.claims, budget_s=budget_s, should_stop=installed.lifetime.stopping, capped=batch.capped,
-            watched=batch.watched, slot=slot if channel.steps_aside else None,
+            watched=batch.watched, slot=None if suspect or any(claim.suspect for claim in batch.claims) else slot(),
         )  # fmt: skip
         if report.leaves_work:
             installed.nudge()
@@ -152,7 +152,14 @@ def _register_delivery(
         return {**report.statuses, "refused": report.refused, "released": report.released, **aside}
 
     name = deliver_task(channel.name)
-    slot = Slot(lambda: installed.lifetime.waiting.anybody_but(name), installed.nudge)
+
+    def slot() -> Slot | None:
+        """What the task may give up. Not so one whose message may kill its process again: it must take nobody along."""
+        lifetime = installed.lifetime
+        if not (channel.steps_aside and lifetime.keeps_processes):
+            return None
+        return Slot(lambda: lifetime.waiting.anybody_but(name), installed.nudge, beside=lifetime.slots)
+
     time_limit_s = budget_s + channel.timeout + _SETTLE_GRACE_S
     register(app, name, deliver, time_limit_s=time_limit_s, Request=request)
 

@@ -3,6 +3,7 @@
 import logging
 import mmap
 import time
+from collections import defaultdict, deque
 from collections.abc import Collection
 from typing import Any
 
@@ -23,6 +24,9 @@ _LOOK_AGAIN_S = 0.5
 """Celery hears a pool process end by a pipe, which closes a moment before the process can be asked how; having come too early,
 it looks again only after five seconds."""
 
+_REMEMBERED_TASKS = 100
+"""Of one pool process. What is forgotten comes back when its horizon has passed."""
+
 ASIDE = "aside"
 """In the result of a delivery task: how many of its messages go on in the pool process while the task is over."""
 
@@ -34,6 +38,10 @@ class Lifetime:
         self.outbox = outbox
         self.undertaker = Undertaker(outbox)
         self.waiting = Waiting()
+        self.slots = 1
+        """How many tasks one process of the pool runs at once."""
+        self.keeps_processes = True
+        """Whether a process of the pool lives as long as the pool: one that has to end would wait for what it has aside."""
         self._flag = mmap.mmap(-1, 1)
         signals.worker_shutting_down.connect(self._stop, weak=False)
         signals.worker_process_shutdown.connect(self._finish, weak=False)
@@ -43,9 +51,11 @@ class Lifetime:
         """Whether the worker has been told to shut down: begin nothing new."""
         return self._flag[0] != 0
 
-    def begin(self) -> None:
+    def begin(self, worker: Any, *, scales: bool) -> None:
         """A worker starts, perhaps not the first one in this process."""
         self._flag[0] = 0
+        self.slots = 1 if issubclass(worker.pool_cls, prefork.TaskPool) else worker.concurrency
+        self.keeps_processes = not (worker.max_tasks_per_child or worker.max_memory_per_child or scales)
 
     def end(self) -> None:
         """The worker shuts down."""
@@ -54,9 +64,10 @@ class Lifetime:
     def _stop(self, **_signal: Any) -> None:
         self.end()
 
-    def _finish(self, **_signal: Any) -> None:
-        """A pool process ends, and would take with it what goes on aside."""
-        self.outbox.delivery.finish_aside()
+    def _finish(self, exitcode: int | None = None, **_signal: Any) -> None:
+        """A pool process ends, and would take with it what goes on aside. One that is terminated shall."""
+        if (exitcode or 0) >= 0:
+            self.outbox.delivery.finish_aside()
 
 
 def _step(lifetime: Lifetime) -> type[bootsteps.StartStopStep]:
@@ -67,7 +78,7 @@ def _step(lifetime: Lifetime) -> type[bootsteps.StartStopStep]:
 
         def __init__(self, worker: Any, **options: Any) -> None:
             super().__init__(worker, **options)
-            lifetime.begin()
+            lifetime.begin(worker, scales=bool(options.get("autoscale")))
 
         def register_with_event_loop(self, worker: Any, hub: Any) -> None:
             if isinstance(worker.pool, prefork.TaskPool):
@@ -83,6 +94,9 @@ def _step(lifetime: Lifetime) -> type[bootsteps.StartStopStep]:
 
         def stop(self, _worker: Any) -> None:
             lifetime.outbox.delivery.finish_aside()  # of pools without processes of their own
+
+        def terminate(self, worker: Any) -> None:
+            self.stop(worker)
 
         def close(self, _worker: Any) -> None:
             lifetime.end()
@@ -101,16 +115,17 @@ class Undertaker:
         self.is_on_duty = False
         """Whether this is the main process of a pool of processes, and will be asked to look after them."""
         self._outbox = outbox
-        self._aside: dict[int, list[tuple[float, dict[str, Any]]]] = {}
+        self._aside: defaultdict[int, deque[tuple[float, dict[str, Any]]]] = defaultdict(deque)
         """By process, the arguments of tasks that are over while their messages go on, and until when they may (monotonic)."""
 
     def remember(self, pid: int, kwargs: dict[str, Any], for_s: float) -> None:
         """Messages of a task that is over go on in process ``pid``, for so many seconds at the most."""
         if not self.is_on_duty:
             return
-        now = time.monotonic()
-        lasting = [(until, earlier) for until, earlier in self._aside.get(pid, ()) if until > now]
-        self._aside[pid] = [*lasting, (now + for_s, kwargs)]
+        tasks, now = self._aside[pid], time.monotonic()
+        tasks.append((now + for_s, kwargs))
+        while len(tasks) > _REMEMBERED_TASKS or tasks[0][0] <= now:
+            tasks.popleft()
 
     def look(self, pids: Collection[int]) -> None:
         """These are the pool's processes now: of those that died between two tasks nobody else tells."""

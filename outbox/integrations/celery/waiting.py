@@ -44,8 +44,9 @@ class Waiting:
 
 
 def _waiting() -> Iterator[tuple[str, str]]:
+    scheduled = getattr(state, "scheduled_requests", ())  # for their countdown; an older Celery keeps them elsewhere
     for request in list(state.requests.values()):
-        if request.time_start is None:
+        if request.time_start is None and request not in scheduled:
             yield request.id, request.name
 
 

@@ -102,6 +102,30 @@ def test_what_went_on_aside_in_a_process_that_dies_is_brought_back_at_once(
     assert stack.outbox.store.violations(10) == []
 
 
+def test_a_message_that_may_have_killed_its_process_has_the_next_one_for_itself(
+    make_stack: MakeStack, gate: Path, sqlite_url: str, redis_url: str
+) -> None:
+    stack = make_stack(sqlite_url, redis_url, horizon_ms=LONG_MS)
+    node = stack.worker(concurrency=1)
+    node.await_ready()
+    [suspect] = stack.enqueue("patient", payload={"wait_for": str(gate), "on": [1, 2]})
+    stack.relay()
+    stack.await_arrivals(suspect)
+    os.kill(stack.ledger.arrivals(suspect)[0].pid, signal.SIGKILL)
+    eventually(lambda: stack.relay()["claimed"], "the rescue")
+    stack.await_arrivals(suspect, 2)
+    others = stack.enqueue("single", 2)
+    stack.relay()
+    node.says("Task outbox.deliver.single")
+
+    time.sleep(1)
+    assert {message.status for message in stack.messages(others)} == {"dispatched"}
+    gate.touch()
+
+    stack.await_statuses(delivered=3)
+    assert "'aside'" not in node.log()
+
+
 def test_a_worker_told_to_stop_ends_what_goes_on_aside_and_gives_back_the_rest(
     make_stack: MakeStack, gate: Path, sqlite_url: str, redis_url: str, pool: str
 ) -> None:
@@ -122,20 +146,21 @@ def test_a_worker_told_to_stop_ends_what_goes_on_aside_and_gives_back_the_rest(
     stack.was_sent_once(ids)
 
 
-def test_a_pool_process_whose_time_has_come_ends_what_goes_on_aside(
+def test_where_pool_processes_are_replaced_after_some_tasks_nobody_steps_aside(
     make_stack: MakeStack, gate: Path, sqlite_url: str, redis_url: str
 ) -> None:
+    """One that waited for what it has aside, before it ends, would keep its slot and what the node has given it meanwhile."""
     stack = make_stack(sqlite_url, redis_url, horizon_ms=LONG_MS, conf={"worker_max_tasks_per_child": 2})
     node = stack.worker(concurrency=SLOTS)
     node.await_ready()
     ids = hold_all_slots(stack, gate)
-    processes = node.children()
+    others = stack.enqueue("single", 6)
+    stack.relay()
+    node.says("Task outbox.deliver.single")
 
-    make_way(stack, 1)  # the second task of one of them
-    stack.await_statuses(sending=2 * SLOTS, queued=2, dispatched=2, delivered=1)
-    assert node.children() == processes
+    time.sleep(1)
     gate.touch()
 
-    stack.relay_until(delivered=len(ids) + 1)
-    assert len(node.children() & processes) < SLOTS
-    stack.was_sent_once(ids)
+    stack.await_statuses(delivered=len(ids) + len(others))
+    stack.was_sent_once(ids + others)
+    assert "'aside'" not in node.log()

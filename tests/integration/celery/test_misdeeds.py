@@ -20,6 +20,7 @@ ATTEMPTS = 2
         ),  # here a node is one process, and a supervisor's business
     ],
 )
+@pytest.mark.timeout(300)
 @pytest.mark.proves("T12")
 def test_whatever_a_handler_does_its_message_ends_after_its_attempts_and_its_neighbours_are_sent(
     make_stack: MakeStack, request: pytest.FixtureRequest, redis_url: str, pool: str, url: str, misdeeds: Collection[str]
@@ -39,6 +40,7 @@ def test_whatever_a_handler_does_its_message_ends_after_its_attempts_and_its_nei
         lambda: (
             f"an end of all, and there are {[deed for deed, id in hostile.items() if not stack.outbox.get(id).completed_at]}"
         ),
+        patience_s=180,
     )
 
     assert {deed: stack.outbox.get(id).terminal_reason for deed, id in hostile.items()} == dict.fromkeys(

@@ -3,10 +3,11 @@
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
-from outbox import Backoff, Channel, Outbox, RetryLater
+from outbox import Backoff, Channel, NotReady, Outbox, RetryLater
 from outbox.delivery_loop import DeliveryLoop, DeliveryReport, Slot
 from outbox.message import Attempt, Claim, Message
 from tests.integration.conftest import OpenOutbox
@@ -37,7 +38,7 @@ def unwanted() -> bool:
 
 
 def slot(is_wanted: Callable[[], bool] = wanted, wake: Callable[[], None] = lambda: None) -> Slot:
-    return Slot(is_wanted, wake, patience_s=PATIENCE_S)
+    return Slot(is_wanted, wake, send_s=PATIENCE_S)
 
 
 class Gated:
@@ -134,6 +135,18 @@ def test_a_task_that_nobody_waits_for_stays_to_the_end(outbox: Outbox, gated: Ga
     report = task.result()
     assert (report.aside, report.statuses) == (0, {"delivered": 1})
     assert statuses(outbox, ids) == ["delivered"]
+
+
+@pytest.mark.parametrize(("patience_s", "steps_aside"), [(0.2, True), (600.0, False)])
+def test_many_quick_sends_keep_the_slot_for_a_while(open_outbox: OpenOutbox, patience_s: float, steps_aside: bool) -> None:
+    outbox = open_outbox()
+    outbox.register(Chat(behaviour=lambda _m, _a: time.sleep(0.02), timeout=60))
+    ids = enqueue_many(outbox, 30)
+
+    report = deliver(outbox, slot=Slot(wanted, lambda: None, send_s=5.0, patience_s=patience_s))
+
+    assert bool(report.aside) is steps_aside
+    delivered(outbox, ids)
 
 
 def test_later_tasks_of_the_channel_join_it_and_send_no_more_at_once(outbox: Outbox, gated: Gated) -> None:
@@ -244,6 +257,22 @@ def test_the_keys_of_two_tasks_are_not_taken_for_one(open_outbox: OpenOutbox, ga
     outbox.delivery.finish_aside()
 
 
+def test_a_key_that_looks_like_a_number_of_another_task_is_not_taken_for_it(open_outbox: OpenOutbox, gated: Gated) -> None:
+    """A task that claims by itself has the keys themselves."""
+    outbox = open_outbox()
+    outbox.register(Chat(behaviour=gated, concurrency=2, timeout=60))
+    gated.open("0")
+    deliver(outbox, [*claim_of(outbox, "1.1", "0"), *claim_of(outbox, "z", "slow")], slot=slot())
+    gated.await_inside("slow")
+
+    deliver(outbox, [Claim(found.id, found.lease, "1") for found in claim_of(outbox, "b", "2")], slot=slot())
+
+    gated.await_inside("slow", "2")
+    gated.open("2")
+    gated.open("slow")
+    outbox.delivery.finish_aside()
+
+
 def claim_of(outbox: Outbox, key: str, *targets: str) -> list[Claim]:
     for target in targets:
         enqueue_many(outbox, 1, ordering_key=key, target=target)
@@ -320,6 +349,101 @@ def test_a_channel_that_was_slow_makes_way_before_anybody_waits(outbox: Outbox, 
     assert report.aside == 1
     gated.open("1")
     delivered(outbox, ids)
+
+    [slow_until] = outbox.delivery._slow_until.values()
+    enqueue_many(outbox, 1, target="2")
+    assert deliver(outbox, slot=slot(unwanted)).aside == 1
+    assert list(outbox.delivery._slow_until.values()) == [slow_until]  # that nobody waited for it proves nothing
+    gated.open("2")
+
+
+def test_a_task_that_begins_nothing_more_makes_way_as_well(open_outbox: OpenOutbox, gated: Gated) -> None:
+    outbox = open_outbox()
+    outbox.register(Chat(behaviour={"0": raising(NotReady("not yet")), "1": gated}, concurrency=2, timeout=60))
+    ids = enqueue_many(outbox, 2)
+    waits = threading.Event()
+    task = InThread(lambda: deliver(outbox, slot=slot(waits.is_set)))
+    gated.await_inside("1")
+    await_condition(lambda: statuses(outbox, ids)[0] != "sending", "the refusal to be on record")
+    time.sleep(20 * PATIENCE_S)
+    assert task.running
+
+    waits.set()
+
+    assert task.result().aside == 1
+    gated.open("1")
+
+
+def test_past_its_budget_it_is_joined_again(outbox: Outbox, gated: Gated) -> None:
+    ids = enqueue_many(outbox, 2)
+    deliver(outbox, slot=slot(), budget_s=0.1)
+    await_condition(lambda: statuses(outbox, ids) == ["sending", "queued"], "the rest to be given back")
+
+    assert deliver(outbox, slot=slot(unwanted)).aside == 1
+
+    gated.open("1")
+    gated.open("0")
+    delivered(outbox, ids)
+    assert gated.most_inside == 1
+
+
+def test_beside_one_that_begins_nothing_more_only_as_much_is_sent_as_there_is_room(
+    open_outbox: OpenOutbox, gated: Gated
+) -> None:
+    outbox = open_outbox()
+    outbox.register(
+        Chat(behaviour={"0": raising(NotReady("not yet")), **dict.fromkeys("123", gated)}, concurrency=2, timeout=60)
+    )
+    enqueue_many(outbox, 4)
+    claims = claim(outbox)
+    deliver(outbox, claims[:2], slot=slot())
+    gated.await_inside("1")
+    await_condition(lambda: all(loop._stopping for loop in outbox.delivery._loops), "the loop to begin nothing more")
+
+    report = deliver(outbox, claims[2:], slot=slot())
+
+    gated.await_inside("1", "2")
+    assert report.aside == 2
+    gated.open("1")
+    gated.await_inside("2", "3")
+    gated.open("2")
+    gated.open("3")
+    outbox.delivery.finish_aside()
+    assert gated.most_inside == 2
+
+
+def test_in_a_process_of_several_slots_so_many_loops_share_the_work(outbox: Outbox, gated: Gated) -> None:
+    enqueue_many(outbox, 6)
+    claims = claim(outbox)
+    threads = replace(slot(), beside=2)
+    deliver(outbox, claims[:2], slot=threads)
+    deliver(outbox, claims[2:3], slot=threads)
+    gated.await_inside("0", "2")
+
+    deliver(outbox, claims[3:], slot=threads)
+
+    joined = [sum(map(len, loop._joined)) + len(loop._line) for loop in outbox.delivery._loops]
+    assert sorted(joined) in ([1, 3], [0, 4])
+    for target in "012345":
+        gated.open(target)
+    outbox.delivery.finish_aside()
+    assert gated.most_inside == 2
+
+
+def test_a_claim_with_a_newer_lease_is_no_second_copy(outbox: Outbox, chat: Chat, gated: Gated) -> None:
+    ids = enqueue_many(outbox, 2)
+    deliver(outbox, slot=slot())
+    gated.await_inside("0")
+    outbox.cancel(ids[1])
+    outbox.retry(ids[1])
+    claims = claim(outbox)
+
+    deliver(outbox, claims, slot=slot())
+
+    gated.open("1")
+    gated.open("0")
+    delivered(outbox, ids)
+    assert chat.sent == ["0", "1"]
 
 
 def test_where_no_thread_can_be_had_the_task_stays(outbox: Outbox, gated: Gated, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,9 @@ import pytest
 
 from outbox import Channel, NewMessage, Outbox
 from outbox.errors import BrokerUnavailable
+from outbox.integrations.celery import envelope
 from outbox.message import Claim
+from outbox.policy.retry import LEASE_RAN_OUT, PROCESS_DIED
 from outbox.relay import Batch, Relay, batches
 from outbox.telemetry import BrokerFailed, RelayIdled, RelayPassed
 from outbox.testing import FakeClock
@@ -314,6 +316,22 @@ def test_a_key_with_more_rows_than_a_batch_holds_stays_together() -> None:
 def test_an_unknown_outcome_travels_alone() -> None:
     claims = [Claim("a", 0), Claim("poison", 3, alone=True), Claim("b", 0), Claim("c", 0)]
     assert pack(10, claims) == [["a"], ["poison"], ["b", "c"]]
+
+
+@pytest.mark.parametrize(
+    ("error", "suspect"), [(PROCESS_DIED, True), (LEASE_RAN_OUT, True), ("no answer within 10 s", False), (None, False)]
+)
+def test_a_message_whose_process_died_is_told_from_one_that_was_not_answered(
+    outbox: Outbox, error: str | None, suspect: bool
+) -> None:
+    outbox.register(Chat())
+    [message_id] = enqueue_many(outbox, 1)
+    put(outbox, message_id, outcome_unknown=1, last_error=error)
+
+    [found] = claim(outbox)
+
+    assert (found.alone, found.suspect) == (True, suspect)
+    assert envelope.pack([found], capped=False).get("suspect", False) is suspect
 
 
 # In this process.
