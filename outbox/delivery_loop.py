@@ -147,7 +147,7 @@ class DeliveryLoop:
         Raises what the database refused a take or a settle with.
         """
         self._slot = slot
-        self._ask_at = time.monotonic() + (slot.send_s if slot else 0.0)
+        self._ask_at = time.monotonic() + (min(slot.send_s, slot.patience_s) if slot else 0.0)
         self._patient_until = time.monotonic() + (slot.patience_s if slot else 0.0)
         steps_aside = False
         try:
