@@ -19,9 +19,9 @@ from outbox.telemetry import Telemetry
 _log = logging.getLogger("outbox")
 
 _SLOW_FOR_S = 60.0
-"""For so long after one of its tasks stepped aside, a channel's tasks do so before anybody has to wait for them."""
+"""For so long after somebody had to wait for a slow send, tasks of its channel step aside before anybody has to."""
 _SEND_S = 0.05
-"""Then one send may take no longer than this."""
+"""Seconds that one send may take then."""
 
 
 class Delivery:

@@ -124,7 +124,7 @@ class Undertaker:
             return
         tasks, now = self._aside[pid], time.monotonic()
         tasks.append((now + for_s, kwargs))
-        while len(tasks) > _REMEMBERED_TASKS or tasks[0][0] <= now:
+        while tasks and (len(tasks) > _REMEMBERED_TASKS or tasks[0][0] <= now):
             tasks.popleft()
 
     def look(self, pids: Collection[int]) -> None:
