@@ -35,7 +35,7 @@ CONVERSATIONS = 8
 DIES_BY_HAND = 0.1
 MIX = (
     workloads.letters, workloads.crowd, workloads.refusals, workloads.parking, workloads.asking, workloads.entries,
-    workloads.singles,
+    workloads.singles, workloads.sluggish,
 )  # fmt: skip
 TIMED = ("single", "webhook", "crowd")
 """Channels whose messages nobody refuses on purpose."""
