@@ -11,8 +11,8 @@ BIN := .venv/bin
 STAMP := .venv/.ready
 SOURCES := $(wildcard outbox workers config)
 PYTEST := $(BIN)/python -m pytest
-# Much of the tests' time is waiting for processes: four beside each other keep two cores busy.
-TEST_PROCESSES ?= 4
+# Much of the tests' time is waiting for processes: three beside each other keep two cores busy.
+TEST_PROCESSES ?= 3
 
 # Containers often say so; here one process would compile for itself what hundreds of others have compiled before.
 unexport PYTHONDONTWRITEBYTECODE

@@ -10,8 +10,8 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 
 from outbox.web.application import Dashboard
 
-NAMES = ("chromium", "chromium-browser", "google-chrome")
-MISSING = "no Chromium here: apt-get install chromium, as .ci/run does"
+NAMES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
+MISSING = "no Chromium here: apt-get install chromium-headless-shell, as .ci/run does"
 
 
 class _Quiet(WSGIRequestHandler):
@@ -20,7 +20,7 @@ class _Quiet(WSGIRequestHandler):
 
 
 def executable() -> str | None:
-    """The system's Chromium."""
+    """The system's Chromium, without windows if it can be had so."""
     return next(filter(None, map(shutil.which, NAMES)), None)
 
 
