@@ -74,7 +74,7 @@ test-integration: $(STAMP)  ## Real brokers, databases and Celery workers
 # REPORT=docs/reference/crash-matrix.json keeps what was found; docs/crash_matrix.py makes the page of it.
 .PHONY: test-crash
 test-crash: $(STAMP)  ## Processes killed at every point, on both databases and pools (long; REPORT=file.json)
-	OUTBOX_CRASH_REPORT="$(REPORT)" $(PYTEST) -m crash -n $(TEST_PROCESSES) --dist loadgroup $(ARGS)
+	CRASH_REPORT="$(REPORT)" $(PYTEST) -m crash -n $(TEST_PROCESSES) --dist loadgroup $(ARGS)
 
 .PHONY: test-rules
 test-rules: $(STAMP)  ## Each rule that closes a race, taken out: the tests that stand for it must fail (long)

@@ -19,7 +19,7 @@ from tests.servers.proxy import line_to
 RESULT = "crash"
 RECOVERY = "recovery"
 SOAK = "soak"
-REPORT = "OUTBOX_CRASH_REPORT"
+REPORT = "CRASH_REPORT"
 """Where the JSON goes, if anywhere."""
 SOAK_REPORT = "OUTBOX_SOAK_REPORT"
 """The same for that of the soak."""
