@@ -609,11 +609,14 @@ BATCHES: Sequence[Rule] = [
 
 ASIDE: Sequence[Rule] = [
     Rule(
-        "A task that comes to a process where one of its channel has stepped aside joins it: no more is sent at once.",
+        "All that a process sends for a channel shares what its slots would have sent, whoever has stepped aside.",
         "outbox/delivery.py",
-        "if slot is not None and claims and self._join(channel, claims, slot,",
-        "if slot is None and claims and self._join(channel, claims, slot,",
-        _tests(f"{LOOPS}/test_aside.py", "later_tasks_of_the_channel_join_it_and_send_no_more_at_once"),
+        "room = None if slot is None else partial(self._room, channel, slot)",
+        "room = None",
+        _tests(
+            f"{LOOPS}/test_aside.py",
+            "beside_one_that_begins_nothing_more_only_as_much_is_sent_as_there_is_room",
+        ),
         NEITHER,
     ),
     Rule(
