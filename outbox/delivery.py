@@ -67,10 +67,8 @@ class Delivery:
         with self._loops_changed:
             self._loops.add(loop)
         try:
-            if slot is not None and not loop.run(self._shortened(channel, slot)):
+            if not loop.run(slot and self._shortened(channel, slot)) and slot is not None:
                 return self._step_aside(loop, slot)
-            if slot is None:
-                loop.run()
         finally:
             if not loop.is_aside:
                 self._remove(loop)

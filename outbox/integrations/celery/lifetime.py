@@ -32,7 +32,7 @@ ASIDE = "aside"
 
 
 class Lifetime:
-    """The worker's wish to stop, in memory that the pool's processes share because they are forked from it."""
+    """What the pool's processes, which are forked from it, know of their worker: whether it ends, and how its pool is."""
 
     def __init__(self, app: Celery, outbox: Outbox) -> None:
         self.outbox = outbox

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.celery.conftest import MakeStack
-from tests.integration.celery.nodes import eventually
+from tests.integration.celery.nodes import Node, eventually
 from tests.integration.celery.stack import Stack
 
 LONG_MS = 600_000
@@ -42,6 +42,16 @@ def make_way(stack: Stack, others: int = 5) -> None:
     )
 
 
+def wait_in_vain(stack: Stack, node: Node) -> list[str]:
+    """Something else waits for a slot, and gets none."""
+    ids = stack.enqueue("single", 2)
+    stack.relay()
+    node.says("Task outbox.deliver.single")
+    time.sleep(1)
+    assert {message.status for message in stack.messages(ids)} == {"dispatched"}
+    return ids
+
+
 def test_others_are_sent_while_a_channel_hangs(
     make_stack: MakeStack, gate: Path, sqlite_url: str, redis_url: str, pool: str
 ) -> None:
@@ -66,12 +76,7 @@ def test_a_channel_may_keep_its_slots(make_stack: MakeStack, gate: Path, sqlite_
     node = stack.worker(concurrency=SLOTS)
     node.await_ready()
     ids = hold_all_slots(stack, gate, "stubborn")
-    others = stack.enqueue("single", 2)
-    stack.relay()
-    node.says("Task outbox.deliver.single")
-
-    time.sleep(1)
-    assert {message.status for message in stack.messages(others)} == {"dispatched"}
+    others = wait_in_vain(stack, node)
     gate.touch()
 
     stack.await_statuses(delivered=len(ids) + len(others))
@@ -114,12 +119,7 @@ def test_a_message_that_may_have_killed_its_process_has_the_next_one_for_itself(
     os.kill(stack.ledger.arrivals(suspect)[0].pid, signal.SIGKILL)
     eventually(lambda: stack.relay()["claimed"], "the rescue")
     stack.await_arrivals(suspect, 2)
-    others = stack.enqueue("single", 2)
-    stack.relay()
-    node.says("Task outbox.deliver.single")
-
-    time.sleep(1)
-    assert {message.status for message in stack.messages(others)} == {"dispatched"}
+    wait_in_vain(stack, node)
     gate.touch()
 
     stack.await_statuses(delivered=3)
