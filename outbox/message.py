@@ -101,7 +101,9 @@ class Message:
     error_class: str | None
     terminal_reason: str | None
     delivered_at: int | None
+    """When its success was brought to the database."""
     completed_at: int | None
+    """When its last status was written: after ``delivered_at`` by as long as that had to wait for the row."""
     receipt_json: str | None
     lease: int
     lease_until: int | None

@@ -22,6 +22,8 @@ from outbox import Attempt, Channel, Message, Outbox, PermanentFailure, RetryLat
 from outbox.integrations.celery import Installation, install
 
 CHANNEL = "count"
+GUARDED = "guarded"
+"""The same with the breaker that every channel has by default, which leaves out a destination that is down."""
 TIMED = "timed"
 SICK = "sick"
 SICK_CAPPED = "sick-capped"
@@ -84,7 +86,8 @@ def create(database: str, broker_url: str) -> tuple[Celery, Outbox, Installation
     ordered = bool(os.environ.get(ORDERED))
     concurrency = min(batch_size, int(os.environ.get(CONCURRENCY, "50")))
     counting = Counting(batch_size=batch_size, ordered=ordered, concurrency=concurrency)
-    outbox = Outbox(database, channels=[counting, Timed(), Sick(SICK), Sick(SICK_CAPPED, max_in_flight=100)])
+    guarded = Counting(GUARDED, concurrency=concurrency, target_breaker=Channel.target_breaker)
+    outbox = Outbox(database, channels=[counting, guarded, Timed(), Sick(SICK), Sick(SICK_CAPPED, max_in_flight=100)])
     return app, outbox, install(app, outbox)
 
 

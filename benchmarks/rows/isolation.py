@@ -68,7 +68,7 @@ def beside_the_sick(lab: Lab) -> Iterator[Figures]:
         _rate(stack, [], 200)
         _p99_ms(stack, [], 20)
         for trouble in TROUBLES:
-            rates = in_turns(lab.rounds, _contenders(stack, trouble, _rate, ours.CHANNEL, count), lab.told)
+            rates = in_turns(lab.rounds, _contenders(stack, trouble, _rate, ours.GUARDED, count), lab.told)
             what = f"{count:,} healthy messages beside {trouble.what}"
             yield Figures(
                 f"isolation.{trouble.id}", what, "/s", rates["ours"], rates["theirs"], Target(at_least=0.9), trouble.note
@@ -95,10 +95,11 @@ def _rate(stack: Ours, companions: Sequence[NewMessage], count: int) -> float:
     """Healthy messages a second, from the moment when the relay may see them until the last is sent."""
     counted = count + sum(message.payload == HEALTHY for message in companions)
     stack.load_mixed(
-        [message for batch in _spread(companions, count) for message in (*batch, NewMessage(channel=ours.CHANNEL))]
+        [message for batch in _spread(companions, count) for message in (*batch, NewMessage(channel=ours.GUARDED))],
+        ours.GUARDED,
     )
     started = time.perf_counter()
-    stack.go()
+    stack.go(ours.GUARDED)
     stack.lab.wait(lambda: int(stack.redis.get(COUNTER) or 0) >= counted, f"{counted} sends")  # type: ignore[arg-type]
     return count / (time.perf_counter() - started)
 
@@ -127,7 +128,7 @@ def _recover(stack: Ours) -> None:
     """Nothing is left of the trouble, not even what a breaker remembers, or is told a moment after the last settle."""
 
     def is_over() -> bool:
-        for channel in (ours.CHANNEL, ours.TIMED, *ours.SICK_CHANNELS):
+        for channel in (ours.GUARDED, ours.TIMED, *ours.SICK_CHANNELS):
             stack.outbox.cancel(where=MessageFilter(channel=channel))
         return not stack.unsettled()
 

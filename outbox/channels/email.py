@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -83,7 +82,7 @@ class Email(Channel):
         self._max_bytes = max_bytes
         try:
             egress = Egress.of(allow_networks=allow_networks, allow_hosts=allow_hosts, allow_http=allow_http)
-            tls = ssl.create_default_context() if ca_file is None else trusting(ca_file)
+            tls = trusting(ca_file)
             self._accounts = _accounts(own, accounts)
             self._local_hostname = _own_name(local_hostname)
         except (EgressRefused, ValueError) as error:

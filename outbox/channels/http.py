@@ -8,7 +8,7 @@ import ssl
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import aiohttp
 
@@ -149,8 +149,16 @@ class _Connections:
         await self.resolver.close()
 
 
-def trusting(ca_file: str) -> ssl.SSLContext:
-    """TLS that trusts the authorities in ``ca_file`` alone. Raises :class:`ValueError` when it is unreadable."""
+@cache
+def _trusting_the_system() -> ssl.SSLContext:
+    """One for all: to read the system's authorities takes longer than anything else that a channel does at its start."""
+    return ssl.create_default_context()
+
+
+def trusting(ca_file: str | None) -> ssl.SSLContext:
+    """TLS that trusts the authorities in ``ca_file`` alone, else the system's. :class:`ValueError` when it is unreadable."""
+    if ca_file is None:
+        return _trusting_the_system()
     try:
         return ssl.create_default_context(cafile=ca_file)
     except OSError as error:

@@ -161,7 +161,7 @@ def _resolve_sent(sql: Sql) -> Update:
         .where(m.c.seq == r.c.seq, status_in(m, sources(Event.RESOLVE_SENT)))
         .values(
             status=literal(target(Event.RESOLVE_SENT)),
-            delivered_at=sql.now,
+            delivered_at=sql.began,
             completed_at=sql.now,
             terminal_reason="resolved by an operator as sent",
             lease_until=None,

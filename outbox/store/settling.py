@@ -136,7 +136,7 @@ def _deliver(sql: Sql) -> Update:
         .where(m.c.id == r.c.id, m.c.lease == r.c.lease, m.c.status != literal(Status.DELIVERED))
         .values(
             status=literal(Status.DELIVERED),
-            delivered_at=sql.now,
+            delivered_at=sql.began,
             completed_at=sql.now,
             receipt=r.c.receipt,
             terminal_reason=overtaken,

@@ -7,9 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import inspect, text
 
 from outbox.errors import SchemaError
@@ -197,12 +197,13 @@ def test_an_outbox_under_another_name_works_from_end_to_end(database_url: str, o
 
 def make_first_release(store: SQLStore) -> None:
     """The database as the first release made it: later releases must leave that revision as it was."""
-    config = migrating._config()
-    with store.connection_for_schema() as connection:
-        config.attributes.update(
-            connection=connection, version_table=store.tables.version_table, table_name=store.tables.messages.name
-        )
-        command.upgrade(config, "0001")
+    assert migrating.upgrade(store, "0001").current == "0001"
+
+
+def test_every_revision_is_known_by_its_name() -> None:
+    """Which schema a database has is told without Alembic."""
+    revisions = ScriptDirectory(str(Path(migrating.__file__).parent / "migrations")).walk_revisions()
+    assert [revision.revision for revision in revisions] == [*reversed(migrating.REVISIONS)]
 
 
 @pytest.mark.proves("T24")

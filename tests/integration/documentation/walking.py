@@ -110,9 +110,9 @@ class Walk:
         return "\n".join(log.read_text(errors="replace") for log in self.started)
 
     def _adapted(self, text: str) -> str:
-        for written, here in self.replaced.items():
-            text = text.replace(written, here)
-        return text
+        """All at once: what stands for one address may well contain another, as port 50001 does port 5000."""
+        written = "|".join(re.escape(text) for text in self.replaced)
+        return re.sub(written, lambda found: self.replaced[found[0]], text)
 
 
 def _commands(block: str) -> Iterator[tuple[str, str]]:

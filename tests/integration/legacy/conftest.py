@@ -14,18 +14,16 @@ def queue(tmp_path: Path) -> LegacyQueue:
 
 
 @pytest.fixture
-def outbox(database_url: str) -> Iterator[Outbox]:
+def outbox(outbox_url: str) -> Iterator[Outbox]:
     """An empty outbox that knows no channels, on SQLite and on PostgreSQL."""
-    opened = Outbox(database_url)
-    opened.upgrade_schema()
+    opened = Outbox(outbox_url)
     yield opened
     opened.close()
 
 
 @pytest.fixture
-def sqlite_outbox(sqlite_url: str) -> Iterator[Outbox]:
+def sqlite_outbox(sqlite_outbox_url: str) -> Iterator[Outbox]:
     """The same on SQLite alone, where nothing depends on the database."""
-    opened = Outbox(sqlite_url)
-    opened.upgrade_schema()
+    opened = Outbox(sqlite_outbox_url)
     yield opened
     opened.close()

@@ -238,13 +238,13 @@ def test_T16_a_mark_for_an_entry_that_was_imported_is_told_because_the_old_gatew
 
 @pytest.mark.proves("R8", "T18")
 def test_T18_an_entry_is_not_imported_again_after_its_message_was_pruned(
-    outbox: Outbox, database_url: str, queue: LegacyQueue, tmp_path: Path
+    outbox: Outbox, outbox_url: str, queue: LegacyQueue, tmp_path: Path
 ):
     entry = queue.pending()
     shutil.copy2(queue.path / f"{entry}.json", tmp_path / "backup.json")
     import_directory(outbox, queue.path)
     assert delivered(outbox) == [f"legacy:{entry}:0#1"]
-    in_a_year = Outbox(database_url, clock=InAYear())
+    in_a_year = Outbox(outbox_url, clock=InAYear())
     in_a_year.maintain_once()
     in_a_year.close()
     assert parts(outbox, entry) == []

@@ -15,18 +15,20 @@ from tests.integration.legacy.queues import HOUR_MS, LegacyQueue, now_ms, only
 
 
 @pytest.fixture
-def command(sqlite_outbox: Outbox, sqlite_url: str) -> Command:
-    return Command(["--database", sqlite_url])
+def command(sqlite_outbox: Outbox, sqlite_outbox_url: str) -> Command:
+    return Command(["--database", sqlite_outbox_url])
 
 
-def test_the_command_imports_and_says_what_became_of_every_file(sqlite_outbox: Outbox, sqlite_url: str, queue: LegacyQueue):
+def test_the_command_imports_and_says_what_became_of_every_file(
+    sqlite_outbox: Outbox, sqlite_outbox_url: str, queue: LegacyQueue
+):
     live = queue.pending()
     queue.pending(enqueuedAt=now_ms() - HOUR_MS)
     queue.dead()
     queue.file(f"{live}.json.17.tmp", "{")
     queue.file("evil\x1b[2J.json", "{}")
     ended = subprocess.run(
-        [EXECUTABLE, "--database", sqlite_url, "import-legacy", queue.path], check=False, capture_output=True, text=True
+        [EXECUTABLE, "--database", sqlite_outbox_url, "import-legacy", queue.path], check=False, capture_output=True, text=True
     )
     assert ended.returncode == 1
     facts = dict(line.rsplit(None, 1) for line in ended.stdout.splitlines()[:7])
@@ -71,12 +73,12 @@ def test_a_dry_run_is_told_and_changes_nothing(command: Command, sqlite_outbox: 
 
 
 def test_entries_are_checked_against_the_channels_that_are_configured(
-    sqlite_url: str, sqlite_outbox: Outbox, queue: LegacyQueue, tmp_path: Path
+    sqlite_outbox_url: str, sqlite_outbox: Outbox, queue: LegacyQueue, tmp_path: Path
 ):
     channels = tmp_path / "channels.toml"
     channels.write_text('[telegram]\nkind = "console"\nmax_attempts = 7\n')
     known, unknown = queue.pending(), queue.pending(channel="signal")
-    ended = Command(["--database", sqlite_url, "--channels", str(channels)])("import-legacy", str(queue.path), "--json")
+    ended = Command(["--database", sqlite_outbox_url, "--channels", str(channels)])("import-legacy", str(queue.path), "--json")
     assert [refused["name"] for refused in ended.data["refused"]] == [f"{unknown}.json"]
     assert "no channel 'signal' is registered" in ended.data["refused"][0]["reason"]
     assert only(sqlite_outbox, known).max_attempts == 7
@@ -107,12 +109,12 @@ def test_a_database_without_tables_is_told(tmp_path: Path, queue: LegacyQueue):
     assert "outbox db upgrade" in ended.complaint
 
 
-def test_whoever_watches_sees_a_bar(sqlite_outbox: Outbox, sqlite_url: str, queue: LegacyQueue):
+def test_whoever_watches_sees_a_bar(sqlite_outbox: Outbox, sqlite_outbox_url: str, queue: LegacyQueue):
     for _ in range(30):
         queue.pending()
     terminal, end = pty.openpty()
     with subprocess.Popen(
-        [EXECUTABLE, "--database", sqlite_url, "import-legacy", queue.path],
+        [EXECUTABLE, "--database", sqlite_outbox_url, "import-legacy", queue.path],
         stdin=end, stdout=end, stderr=end, env={**os.environ, "TERM": "xterm", "COLUMNS": "100"},
     ) as running:  # fmt: skip
         os.close(end)

@@ -88,14 +88,14 @@ class Expected:
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("stride", [5, pytest.param(1, marks=[pytest.mark.crash, pytest.mark.slow])])
 def test_R8_T16_killed_at_any_step_an_import_is_finished_by_the_next_run(
-    hand: Hand, outbox: Outbox, database_url: str, tmp_path: Path, stride: int
+    hand: Hand, outbox: Outbox, outbox_url: str, tmp_path: Path, stride: int
 ):
     """Every entry comes over whole and once, every file is at every moment in one place, and nothing stale is sent."""
     wanted: list[str] = []
     for step in range(stride, MOST_STEPS, stride):
         queue = LegacyQueue(tmp_path / f"killed-at-{step}")
         expected = Expected(queue)
-        was_killed = killed_at(hand, step, database_url, queue)
+        was_killed = killed_at(hand, step, outbox_url, queue)
         assert queue.is_intact()
         import_directory(outbox, queue.path)
         again = import_directory(outbox, queue.path)
@@ -120,12 +120,12 @@ def test_R8_T16_killed_at_any_step_an_import_is_finished_by_the_next_run(
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_R8_T19_ten_thousand_files_killed_half_way_and_imported_twice_more_are_each_sent_once(
-    sqlite_outbox: Outbox, sqlite_url: str, queue: LegacyQueue
+    sqlite_outbox: Outbox, sqlite_outbox_url: str, queue: LegacyQueue
 ):
     expected = Expected(queue, size=1_430)
     assert len(queue.written) > 10_000
     program = [sys.executable, "-c", "from outbox.cli import main; main()"]
-    command = [*program, "--database", sqlite_url, "import-legacy", str(queue.path)]
+    command = [*program, "--database", sqlite_outbox_url, "import-legacy", str(queue.path)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as importing:
         while not queue.archive.exists() or len(queue.archived()) < 4_000:
             assert importing.poll() is None, "it ended before it was killed"

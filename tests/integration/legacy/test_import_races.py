@@ -17,9 +17,9 @@ from tests.integration.legacy.queues import LegacyQueue, an_entry, parts
 
 
 @pytest.fixture
-def other(outbox: Outbox, database_url: str) -> Iterator[Outbox]:
+def other(outbox: Outbox, outbox_url: str) -> Iterator[Outbox]:
     """The same outbox, seen by another process."""
-    opened = Outbox(database_url)
+    opened = Outbox(outbox_url)
     yield opened
     opened.close()
 

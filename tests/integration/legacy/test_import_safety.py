@@ -37,10 +37,10 @@ def test_T17_a_database_in_memory_is_refused_and_no_file_moves(url: str, queue: 
 
 @pytest.mark.proves("T17")
 def test_T17_a_database_file_that_was_deleted_meanwhile_is_noticed_and_no_file_moves(
-    sqlite_outbox: Outbox, sqlite_url: str, queue: LegacyQueue, monkeypatch: pytest.MonkeyPatch
+    sqlite_outbox: Outbox, sqlite_outbox_url: str, queue: LegacyQueue, monkeypatch: pytest.MonkeyPatch
 ):
     queue.pending()
-    after(monkeypatch, sqlite_outbox, "import_entries", lambda: Path(sqlite_url.removeprefix("sqlite:///")).unlink())
+    after(monkeypatch, sqlite_outbox, "import_entries", lambda: Path(sqlite_outbox_url.removeprefix("sqlite:///")).unlink())
     with pytest.raises(OutboxError):
         import_directory(sqlite_outbox, queue.path)
     assert queue.archived() == set()

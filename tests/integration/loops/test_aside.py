@@ -38,7 +38,8 @@ def unwanted() -> bool:
 
 
 def slot(is_wanted: Callable[[], bool] = wanted, wake: Callable[[], None] = lambda: None) -> Slot:
-    return Slot(is_wanted, wake, send_s=PATIENCE_S)
+    """One that is given up for a slow send, however long the task has it."""
+    return Slot(is_wanted, wake, send_s=PATIENCE_S, patience_s=WAIT_S)
 
 
 class Gated:

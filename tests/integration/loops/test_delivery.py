@@ -76,8 +76,10 @@ def test_r4_a_delivery_records_when_and_with_what_receipt_and_keeps_the_row(outb
     deliver(outbox)
     message = outbox.get(message_id)
     assert message.status is Status.DELIVERED
+    assert message.last_attempt_at is not None
     assert message.delivered_at is not None
-    assert message.delivered_at == message.completed_at
+    assert message.completed_at is not None
+    assert message.queued_at <= message.last_attempt_at <= message.delivered_at <= message.completed_at
     assert message.receipt == {"provider_id": "id-7", "details": {"queue": 3}}
 
 
