@@ -56,8 +56,8 @@ run: $(STAMP)  ## Start the whole stack with the example bot (ARGS=--exit ends i
 	@$(BIN)/python -m examples.flask_bot $(ARGS)
 
 .PHONY: test
-test: lint types  ## Everything that must be green: lint, types, all tests but the long crash tests
-	$(PYTEST) -m "not crash" -n $(TEST_PROCESSES) --dist loadgroup $(ARGS)
+test: lint types  ## Everything that must be green: lint, types, all tests but those of test-long and test-crash
+	$(PYTEST) -m "not crash and not long" -n $(TEST_PROCESSES) --dist loadgroup $(ARGS)
 
 .PHONY: test-unit
 test-unit: $(STAMP)  ## Pure decisions and single modules
@@ -70,6 +70,10 @@ test-contract: $(STAMP)  ## What every store must do, on SQLite and PostgreSQL
 .PHONY: test-integration
 test-integration: $(STAMP)  ## Real brokers, databases and Celery workers
 	$(PYTEST) tests/integration $(ARGS)
+
+.PHONY: test-long
+test-long: $(STAMP)  ## What takes long, and of which quicker tests see the most: another database, another screen, the newest Django
+	$(PYTEST) -m long -n $(TEST_PROCESSES) --dist loadgroup $(ARGS)
 
 # REPORT=docs/reference/crash-matrix.json keeps what was found; docs/crash_matrix.py makes the page of it.
 .PHONY: test-crash

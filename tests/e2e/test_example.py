@@ -91,6 +91,7 @@ def test_what_is_committed_arrives_once_and_in_order_although_a_worker_is_killed
     assert "nothing that was rolled back did" in run.text
 
 
+@pytest.mark.long
 @pytest.mark.postgres
 def test_on_postgresql_it_stays_up_until_ctrl_c_leaves_nothing_behind_and_finds_what_vanished_from_the_next_run(
     example: Callable[..., Run], postgres_url: str
@@ -141,6 +142,7 @@ def lose_one(url: str) -> None:
     engine.dispose()
 
 
+@pytest.mark.long
 def test_interrupted_in_the_middle_it_stops_everything(example: Callable[..., Run]) -> None:
     run = example("--exit")
     run.says("people say")

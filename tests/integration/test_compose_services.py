@@ -16,6 +16,7 @@ import yaml
 
 from outbox import Outbox
 from tests.command import Command
+from tests.rewriting import rewritten
 from tests.servers.kept import free_port
 from tests.servers.supervised import PROJECT, leash
 
@@ -88,10 +89,7 @@ class Host:
         return {**os.environ, **own, **environment}
 
     def _here(self, text: str) -> str:
-        text = re.sub(r"\$\{\w+:-(.*?)\}", r"\1", str(text))
-        for there, here in self._places.items():
-            text = text.replace(there, here)
-        return text
+        return rewritten(re.sub(r"\$\{\w+:-(.*?)\}", r"\1", str(text)), self._places)
 
 
 def await_that(condition: Callable[[], bool], log: Callable[[], str]) -> None:

@@ -66,7 +66,7 @@ def test_when_its_leash_was_killed_first_no_process_stays_behind_either(service:
     assert running.everyone() == []
 
 
-@pytest.mark.parametrize("request_to_stop", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("request_to_stop", [pytest.param(signal.SIGINT, marks=pytest.mark.long), signal.SIGTERM])
 def test_a_signal_stops_everything_in_good_order(service: Callable[..., Service], request_to_stop: signal.Signals) -> None:
     running = service()
     running.is_up()

@@ -14,9 +14,10 @@ from tests.integration.django.conftest import PROJECT, Manage
 
 NEWEST_NEEDS = (3, 12)
 
-pytestmark = pytest.mark.skipif(
-    sys.version_info >= NEWEST_NEEDS, reason="this Python has the newest Django itself: see test_suite.py"
-)
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(sys.version_info >= NEWEST_NEEDS, reason="this Python has the newest Django itself: see test_suite.py"),
+]
 
 
 def interpreters() -> Iterator[str]:

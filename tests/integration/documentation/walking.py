@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tests.integration.documentation.blocks import PROJECT
+from tests.rewriting import rewritten
 from tests.servers.supervised import leash
 
 PATIENCE_S = 120
@@ -54,13 +55,13 @@ class Walk:
         assert named, f"which file is it? {block}"
         path = self.directory / named[1]
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(self._adapted(block), encoding="utf-8")
+        path.write_text(rewritten(block, self.replaced), encoding="utf-8")
         return path
 
     def type(self, block: str, answers: str = "") -> None:
         """Run the commands of a block; each must end well, or stay, and print what is shown below it."""
         for command, shown in _commands(block):
-            command = self._adapted(command)  # noqa: PLW2901
+            command = rewritten(command, self.replaced)  # noqa: PLW2901
             if command.startswith("export "):
                 name, _, value = command.removeprefix("export ").partition("=")
                 self._environment[name] = value
@@ -108,11 +109,6 @@ class Walk:
     def logs(self) -> str:
         """What has been printed by what was left running."""
         return "\n".join(log.read_text(errors="replace") for log in self.started)
-
-    def _adapted(self, text: str) -> str:
-        """All at once: what stands for one address may well contain another, as port 50001 does port 5000."""
-        written = "|".join(re.escape(text) for text in self.replaced)
-        return re.sub(written, lambda found: self.replaced[found[0]], text)
 
 
 def _commands(block: str) -> Iterator[tuple[str, str]]:
