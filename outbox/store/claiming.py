@@ -5,7 +5,7 @@ locked`` and repeats its predicate; on SQLite ``BEGIN IMMEDIATE`` lets one trans
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -25,6 +25,8 @@ from outbox.store.sql import Sql, Transaction, clamp
 SHORTEST_HORIZON_MS = 60_000
 LONGEST_HORIZON_MS = 600_000
 CLOSED_UNTIL_RESUMED_MS = 60_000
+_LOOKS = 4
+"""How often a claim looks for more in the place of rows that it postponed: its transaction must stay short."""
 PERMIT_MISSED_MS = 1_000
 """When to look again at a target whose permit was not to be had: another claim has it, or a success has closed the breaker
 since the relay looked at the gates, and then nobody will make the row due sooner."""
@@ -43,12 +45,11 @@ def claim(tx: Transaction, lane: Lane, limit: int, limits: Limits) -> Claimed:
         limit = len(pacing.win_permits(tx, lane.channel, [pacing.WHOLE_CHANNEL], limits.permit_ms))
     if limit <= 0:
         return Claimed((), 0, capped=allowance <= 0)
-    met = tx.execute(_candidates(tx.sql), channel=lane.channel, priority=lane.priority, limit=limit).all()
-    postponed, probes = _shut_out(tx, lane.channel, met, limits)
+    met, shut_out = _open_candidates(tx, lane, limit, limits.closed)
+    postponed, probes = _missed_permits(tx, lane.channel, met, limits)
     admission = pacing.admit(tx, lane.channel, [row for row in met if row.seq not in postponed], limits)
     postponed |= admission.postponed
-    if postponed:
-        tx.execute_on(_postpone(tx.sql), [{"seq": seq, "until": until} for seq, until in sorted(postponed.items())])
+    _postpone(tx, postponed)
     going = [row for row in met if row.seq not in postponed]
     free = [row for row in going if row.ordering_key is None]
     keyed = [row for row in going if row.ordering_key is not None]
@@ -59,7 +60,7 @@ def claim(tx: Transaction, lane: Lane, limit: int, limits: Limits) -> Claimed:
     claims = _dispatch(tx, _oldest_first(met, [*([row] for row in free), *in_turn.chosen]))
     if limits.rate is not None:
         _spend(tx, lane.channel, limits.rate, len(claims))
-    moved = len(claims) + len(postponed) + in_turn.blocked
+    moved = len(claims) + shut_out + len(postponed) + in_turn.blocked
     return Claimed(claims, moved, capped=len(claims) >= allowance)
 
 
@@ -68,13 +69,34 @@ def redispatch(tx: Transaction, channel: str, limit: int) -> list[Claim]:
     return _claims(tx.execute(_redispatch(tx.sql), of_channel=channel, limit=limit).all())
 
 
-def _shut_out(tx: Transaction, channel: str, rows: Sequence[Row[Any]], limits: Limits) -> tuple[dict[int, int | None], bool]:
-    """The rows of closed targets, with when to look again; a half-open target lets one row pass, if nobody else's does."""
-    postponed: dict[int, int | None] = {row.seq: limits.closed[row.target] for row in rows if row.target in limits.closed}
+def _open_candidates(
+    tx: Transaction, lane: Lane, limit: int, closed: Mapping[str, int | None]
+) -> tuple[Sequence[Row[Any]], int]:
+    """Due rows, and how many of closed targets were postponed on the way to them.
+
+    Looks again where those were, a few times: claims that come back half empty make batches that are half empty, and each of
+    them costs as much as a full one.
+    """
+    shut_out = 0
+    for looks_left in reversed(range(_LOOKS)):
+        met = tx.execute(_candidates(tx.sql), channel=lane.channel, priority=lane.priority, limit=limit).all()
+        postponed = {row.seq: closed[row.target] for row in met if row.target in closed}
+        _postpone(tx, postponed)
+        shut_out += len(postponed)
+        if not postponed or len(met) < limit or not looks_left:
+            return [row for row in met if row.seq not in postponed], shut_out
+    raise AssertionError("unreachable: the last look returns")
+
+
+def _missed_permits(
+    tx: Transaction, channel: str, rows: Sequence[Row[Any]], limits: Limits
+) -> tuple[dict[int, int | None], bool]:
+    """The rows of half-open targets but for one each, if nobody else's goes, with when to look again; and whether any goes."""
     probed = limits.probed - {pacing.WHOLE_CHANNEL}
-    doubtful = [row for row in rows if row.target in probed and row.seq not in postponed]
+    doubtful = [row for row in rows if row.target in probed]
     if not doubtful:
-        return postponed, False
+        return {}, False
+    postponed: dict[int, int | None] = {}
     permits = pacing.win_permits(tx, channel, (row.target for row in doubtful), limits.permit_ms)
     missed_until = tx.moment() + PERMIT_MISSED_MS
     going: set[str] = set()
@@ -84,6 +106,11 @@ def _shut_out(tx: Transaction, channel: str, rows: Sequence[Row[Any]], limits: L
         else:
             postponed[row.seq] = permits.get(row.target, missed_until)
     return postponed, bool(going)
+
+
+def _postpone(tx: Transaction, until: Mapping[int, int | None]) -> None:
+    if until:
+        tx.execute_on(_set_postponed(tx.sql), [{"seq": seq, "until": moment} for seq, moment in sorted(until.items())])
 
 
 def _tokens(tx: Transaction, channel: str, rate: Rate | None) -> int:
@@ -154,7 +181,7 @@ def _candidates(sql: Sql) -> Select[Any]:
 
 
 @lru_cache(maxsize=64)
-def _postpone(sql: Sql) -> Update:
+def _set_postponed(sql: Sql) -> Update:
     m = sql.tables.messages
     r = sql.dialect.records("r", {"seq": BigInteger(), "until": BigInteger()})
     return (

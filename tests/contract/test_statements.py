@@ -100,7 +100,16 @@ def test_a_claim_that_only_finds_rows_that_wait_marks_them(store: SQLStore, many
 @ONE_OR_MANY
 def test_a_claim_that_only_finds_closed_destinations_postpones_them(store: SQLStore, many: int) -> None:
     queued(store, many, target="down")
-    assert cost(store, claim_all, store, limit=many, closed={"down": None}) == 3
+    assert cost(store, claim_all, store, limit=many + 1, closed={"down": None}) == 3
+
+
+@ONE_OR_MANY
+def test_a_claim_looks_for_as_many_again_as_it_postponed_a_few_times(store: SQLStore, many: int) -> None:
+    queued(store, many, target="down")
+    queued(store, many)
+    assert cost(store, claim_all, store, limit=many, closed={"down": None}) == 5
+    queued(store, 9 * many, target="down")
+    assert cost(store, claim_all, store, limit=many, closed={"down": None}) == 9
 
 
 def test_a_claim_without_allowance_costs_one_statement(store: SQLStore) -> None:

@@ -200,8 +200,8 @@ PRESSURE: Sequence[Rule] = [
         "A claim passes over rows that another claim, or an operator, has locked.",
         f"{STORE}/claiming.py",
         '.limit(bindparam("limit"))\n        .with_for_update(skip_locked=True)\n    )\n\n\n@lru_cache(maxsize=64)\n'
-        "def _postpone",
-        '.limit(bindparam("limit"))\n    )\n\n\n@lru_cache(maxsize=64)\ndef _postpone',
+        "def _set_postponed",
+        '.limit(bindparam("limit"))\n    )\n\n\n@lru_cache(maxsize=64)\ndef _set_postponed',
         _tests(
             f"{CONTRACT}/test_races.py",
             "two_claims_at_once_share_the_rows_and_neither_waits",
@@ -263,8 +263,8 @@ PRESSURE: Sequence[Rule] = [
     Rule(
         "A row that a claim meets and may not dispatch is postponed out of the due index in the same transaction.",
         f"{STORE}/claiming.py",
-        "    if postponed:\n        tx.execute_on(_postpone(",
-        "    if False:\n        tx.execute_on(_postpone(",
+        "    if until:\n        tx.execute_on(_set_postponed(",
+        "    if False:\n        tx.execute_on(_set_postponed(",
         _tests(f"{CONTRACT}/test_claim.py", "invariant_12_a_hundred_rows_of_a_closed_destination_do_not_hide_a_ready_one"),
     ),
     Rule(
