@@ -57,10 +57,11 @@ BENCHMARKS: dict[str, Callable[[Lab], Iterator[Figures]]] = {
 @click.argument("names", nargs=-1, type=click.Choice(list(BENCHMARKS)))
 @click.option("--rounds", type=click.IntRange(1), help="Rounds of each measurement (default: 5; with --quick, 2).")
 @click.option("--quick", is_flag=True, help="Fewer messages and rounds: a look, no evidence.")
+@click.option("--keep", is_flag=True, help="Keep the file's other figures, which must have been measured alike.")
 @click.option(
     "--json", "path", type=click.Path(path_type=Path), default=RESULTS, show_default=True, help="Where the figures go."
 )
-def main(names: Sequence[str], rounds: int | None, quick: bool, path: Path) -> None:
+def main(names: Sequence[str], rounds: int | None, quick: bool, keep: bool, path: Path) -> None:
     """Measure celery-outbox beside bare Celery, bare clients, empty tables and its rivals, in one run on this machine.
 
     NAMES choose benchmarks; without any, all are run. Their servers are started on loopback ports and are gone afterwards.
@@ -69,6 +70,10 @@ def main(names: Sequence[str], rounds: int | None, quick: bool, path: Path) -> N
     logging.getLogger("outbox").setLevel(logging.ERROR)  # a broker that is gone on purpose is no news
     console = Console() if Console().is_terminal else Console(width=160)
     rounds = rounds or (2 if quick else 5)
+    try:
+        kept = report.kept_rows(path, quick=quick, rounds=rounds) if keep else []
+    except report.NotAlike as error:
+        raise click.UsageError(str(error)) from None
     rows: list[Figures] = []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:
@@ -78,7 +83,7 @@ def main(names: Sequence[str], rounds: int | None, quick: bool, path: Path) -> N
             measuring = progress.add_task(f"  {name}", total=None)
             with lab.opened(rounds=rounds, quick=quick, told=lambda task=measuring: progress.advance(task)) as here:  # type: ignore[misc]
                 rows += BENCHMARKS[name](here)
-            report.write_json(path, rows, quick=quick, rounds=rounds)  # at once: what comes next may fail
+            report.write_json(path, rows, quick=quick, rounds=rounds, kept=kept)  # at once: what comes next may fail
             progress.remove_task(measuring)
             progress.advance(done)
     report.print_table(console, rows)

@@ -31,22 +31,46 @@ def print_table(console: Console, rows: Sequence[Figures]) -> None:
     console.print(table)
 
 
-def write_json(path: Path, rows: Sequence[Figures], *, quick: bool, rounds: int) -> None:
-    """Everything of the run, as JSON."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(_as_json(rows, quick=quick, rounds=rounds), indent=2, ensure_ascii=False) + "\n")
+class NotAlike(Exception):
+    """Figures that were measured otherwise, or elsewhere, may not stand in one file; the text tells how they differ."""
 
 
-def _as_json(rows: Sequence[Figures], *, quick: bool, rounds: int) -> dict[str, Any]:
-    return {
+def kept_rows(path: Path, *, quick: bool, rounds: int) -> list[dict[str, Any]]:
+    """The rows that a file holds so far. Raises :class:`NotAlike` unless they were measured as the next ones will be."""
+    if not path.exists():
+        return []
+    there = json.loads(path.read_text())
+    here = _measured(quick=quick, rounds=rounds)
+    differing = [name for name in here if there.get(name) != json.loads(json.dumps(here[name]))]
+    if differing:
+        raise NotAlike(
+            f"{path} was measured with other {', '.join(differing)}: leave --keep out, or name another file with --json"
+        )
+    return list(there["rows"])
+
+
+def write_json(path: Path, rows: Sequence[Figures], *, quick: bool, rounds: int, kept: Sequence[dict[str, Any]] = ()) -> None:
+    """Everything of the run, as JSON, behind those of ``kept`` that were not measured again."""
+    measured = [as_row(row) for row in rows]
+    again = {row["id"] for row in measured}
+    results = {
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        **_measured(quick=quick, rounds=rounds),
+        "rows": [*(row for row in kept if row["id"] not in again), *measured],
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n")
+
+
+def _measured(*, quick: bool, rounds: int) -> dict[str, Any]:
+    """How, where and with what."""
+    return {
         "quick": quick,
         "rounds": rounds,
         "machine": MACHINE,
         "versions": VERSIONS,
         "settings": SETTINGS,
         "peers": PEER_SETTINGS,
-        "rows": [as_row(row) for row in rows],
     }
 
 

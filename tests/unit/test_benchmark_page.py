@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -42,6 +43,25 @@ def test_the_page_and_its_charts_match_the_last_run() -> None:
     assert benchmarks.page(TEXT, results) == TEXT, "run `python -m docs.benchmarks`"
     for name, drawn in benchmark_charts.drawn(results).items():
         assert (benchmarks.IMAGES / name).read_text(encoding="utf-8") == drawn, "run `python -m docs.benchmarks`"
+
+
+def test_what_is_measured_again_replaces_its_row_and_the_others_are_kept(tmp_path: Path) -> None:
+    path = tmp_path / "figures.json"
+    first = [Figures("X", "a", "/s", [1], [], Target()), Figures("W", "b", "/s", [2], [], Target())]
+    report.write_json(path, first, quick=False, rounds=5)
+
+    kept = report.kept_rows(path, quick=False, rounds=5)
+    report.write_json(path, [Figures("X", "a", "/s", [3], [], Target())], quick=False, rounds=5, kept=kept)
+
+    assert [(row["id"], row["ours"]) for row in json.loads(path.read_text())["rows"]] == [("W", 2), ("X", 3)]
+
+
+def test_figures_that_were_measured_otherwise_are_not_kept(tmp_path: Path) -> None:
+    path = tmp_path / "figures.json"
+    assert report.kept_rows(path, quick=False, rounds=5) == []
+    report.write_json(path, [Figures("X", "a", "/s", [1], [], Target())], quick=False, rounds=5)
+    with pytest.raises(report.NotAlike, match="other rounds: leave --keep out"):
+        report.kept_rows(path, quick=False, rounds=3)
 
 
 def test_a_peer_stands_in_the_table_with_both_figures_the_ratio_and_its_promise(results: dict[str, Any]) -> None:
