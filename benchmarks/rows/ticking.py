@@ -26,8 +26,8 @@ def by_beat_alone(lab: Lab) -> Iterator[Figures]:
             return task_id
 
         contenders = {
-            "theirs": lambda: percentile(latency._delays_ms(lab, alone.redis, messages, publish), 99),
-            "ours": lambda: percentile(latency._delays_ms(lab, stack.redis, messages, lambda: latency._commit(stack)), 99),
+            "theirs": lambda: percentile(latency.delays_ms(lab, alone.redis, messages, publish), 99),
+            "ours": lambda: percentile(latency.delays_ms(lab, stack.redis, messages, lambda: latency._commit(stack)), 99),
         }
         p99s = in_turns(lab.rounds, contenders, lab.told)
     allowed = [TICK_MS + ALLOWED * p99 for p99 in p99s["theirs"]]
