@@ -119,7 +119,7 @@ def test_what_is_ordered_over_http_is_delivered_by_the_services(tmp_path: Path, 
     assert all(message.id in host.log("worker") for message in messages)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.postgres
 def test_what_shows_the_outbox_is_there_for_who_may_see_it(tmp_path: Path, postgres_url: str, redis_url: str) -> None:
     host = Host(tmp_path, postgres_url, redis_url)
