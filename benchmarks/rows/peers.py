@@ -135,7 +135,7 @@ class Running:
             command, cwd=PROJECT, env={**os.environ, **self.environment}, capture_output=True, text=True, check=False
         )
         if done.returncode:
-            raise RuntimeError(f"{function}: {done.stderr.strip()[-2000:]}")
+            raise RuntimeError(f"{function}: {done.stderr.strip()}")
 
     def rate(self, count: int) -> float:
         """Its workers stand still while it enqueues; the clock runs from the moment when they move."""
@@ -192,4 +192,5 @@ def _figures(peer: Peer, contender: Contender, rates: dict[str, list[float]], co
 
 
 def _told(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"[-2000:]
+    """The end of it, with paths as they are from the project's directory on: the file is for others to read."""
+    return f"{type(error).__name__}: {error}".replace(f"{PROJECT}{os.sep}", "")[-2000:]

@@ -3,16 +3,12 @@
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, column, inspect, select, table, text
 
 from outbox import checkpoints
 from outbox.errors import SchemaError
 from outbox.store.sqlstore import SQLStore
-
-if TYPE_CHECKING:
-    from alembic.config import Config
 
 REVISIONS = ("0001", "0002")
 """All that are in ``migrations``, in order. Only an upgrade needs Alembic, whose import is a sixth of a process's start."""
@@ -88,19 +84,12 @@ def _state(store: SQLStore, connection: Connection) -> SchemaState:
 
 def _migrate(store: SQLStore, connection: Connection, revision: str) -> None:
     from alembic import command
+    from alembic.config import Config
 
-    config = _config()
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
     config.attributes.update(
         connection=connection, version_table=store.tables.version_table, table_name=store.tables.messages.name
     )
     with _alembic:
         command.upgrade(config, revision)
-
-
-def _config() -> "Config":
-    """Where Alembic finds the revisions."""
-    from alembic.config import Config
-
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
-    return config

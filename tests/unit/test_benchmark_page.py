@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from benchmarks import report
+from benchmarks.lab import PROJECT
 from benchmarks.measuring import Figures, Target
+from benchmarks.rows import peers
 from docs import benchmark_charts, benchmarks
 
 TEXT = benchmarks.PAGE.read_text(encoding="utf-8")
@@ -62,6 +64,10 @@ def test_figures_that_were_measured_otherwise_are_not_kept(tmp_path: Path) -> No
     report.write_json(path, [Figures("X", "a", "/s", [1], [], Target())], quick=False, rounds=5)
     with pytest.raises(report.NotAlike, match="other rounds: leave --keep out"):
         report.kept_rows(path, quick=False, rounds=3)
+
+
+def test_what_a_peer_failed_with_names_no_directory_of_the_machine() -> None:
+    assert peers._told(RuntimeError(f'File "{PROJECT}/build/peers/x.py"')) == 'RuntimeError: File "build/peers/x.py"'
 
 
 def test_a_peer_stands_in_the_table_with_both_figures_the_ratio_and_its_promise(results: dict[str, Any]) -> None:
