@@ -40,7 +40,6 @@ class Counting(Channel):
     name = CHANNEL
     target_required = False
     target_breaker = None
-    max_in_flight = 100_000
 
     def send_final(self, message: Message, attempt: Attempt) -> None:
         if nap_s := float(os.environ.get(NAP_S, "0")):
@@ -86,8 +85,7 @@ def create(database: str, broker_url: str) -> tuple[Celery, Outbox, Installation
     ordered = bool(os.environ.get(ORDERED))
     concurrency = min(batch_size, int(os.environ.get(CONCURRENCY, "50")))
     counting = Counting(batch_size=batch_size, ordered=ordered, concurrency=concurrency)
-    by_default = {"target_breaker": Channel.target_breaker, "max_in_flight": Channel.max_in_flight}
-    guarded = Counting(GUARDED, concurrency=concurrency, **by_default)
+    guarded = Counting(GUARDED, concurrency=concurrency, target_breaker=Channel.target_breaker)
     outbox = Outbox(database, channels=[counting, guarded, Timed(), Sick(SICK), Sick(SICK_CAPPED, max_in_flight=100)])
     return app, outbox, install(app, outbox)
 

@@ -97,9 +97,8 @@ class Candidate(Protocol):
 
 @dataclass(slots=True)
 class Admission:
-    """Which rows may go, until when the others are postponed, and each target's next free moment afterwards."""
+    """Until when the rows that may not go are postponed, and each target's next free moment afterwards."""
 
-    admitted: list[int] = field(default_factory=list)
     postponed: dict[int, int] = field(default_factory=dict)
     free_at: dict[str, float] = field(default_factory=dict)
 
@@ -130,7 +129,6 @@ def admit(
         capped = limits.target_in_flight is not None and flying[target] >= limits.target_in_flight
         paced = rate is not None and tokens(rate, admission.free_at.get(target, 0.0), now) < 1
         if not capped and not paced:
-            admission.admitted.append(row.seq)
             flying[target] += 1
             if rate is not None:
                 admission.free_at[target] = spend(rate, admission.free_at.get(target, 0.0), now, 1)

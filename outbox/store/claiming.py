@@ -5,7 +5,7 @@ locked`` and repeats its predicate; on SQLite ``BEGIN IMMEDIATE`` lets one trans
 """
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -47,17 +47,16 @@ def claim(tx: Transaction, lane: Lane, limit: int, limits: Limits) -> Claimed:
         return Claimed((), 0, capped=allowance <= 0)
     met, shut_out = _open_candidates(tx, lane, limit, limits.closed)
     postponed, probes = _missed_permits(tx, lane.channel, met, limits)
-    admission = pacing.admit(tx, lane.channel, [row for row in met if row.seq not in postponed], limits)
-    postponed |= admission.postponed
+    postponed |= pacing.admit(tx, lane.channel, _others(met, postponed), limits).postponed
     _postpone(tx, postponed)
-    going = [row for row in met if row.seq not in postponed]
-    free = [row for row in going if row.ordering_key is None]
+    going = _others(met, postponed)
     keyed = [row for row in going if row.ordering_key is not None]
+    free = [row for row in going if row.ordering_key is None] if keyed else going
     per_key = 1 if limits.by_target or probes else limits.per_key
     in_turn = in_order(
         tx, lane.channel, keyed, limit=limit - len(free), per_key=per_key, closed=limits.closed.keys() | limits.probed
     )
-    claims = _dispatch(tx, _oldest_first(met, [*([row] for row in free), *in_turn.chosen]))
+    claims = _dispatch(tx, _oldest_first(met, [*([row] for row in free), *in_turn.chosen]) if keyed else free)
     if limits.rate is not None:
         _spend(tx, lane.channel, limits.rate, len(claims))
     moved = len(claims) + shut_out + len(postponed) + in_turn.blocked
@@ -66,7 +65,7 @@ def claim(tx: Transaction, lane: Lane, limit: int, limits: Limits) -> Claimed:
 
 def redispatch(tx: Transaction, channel: str, limit: int) -> list[Claim]:
     """Rows whose dispatch horizon passed, to be published again as they are: every copy in the broker stays valid."""
-    return _claims(tx.execute(_redispatch(tx.sql), of_channel=channel, limit=limit).all())
+    return list(_claims(tx.execute(_redispatch(tx.sql), of_channel=channel, limit=limit)).values())
 
 
 def _open_candidates(
@@ -80,12 +79,16 @@ def _open_candidates(
     shut_out = 0
     for looks_left in reversed(range(_LOOKS)):
         met = tx.execute(_candidates(tx.sql), channel=lane.channel, priority=lane.priority, limit=limit).all()
-        postponed = {row.seq: closed[row.target] for row in met if row.target in closed}
+        postponed = {row.seq: closed[row.target] for row in met if row.target in closed} if closed else {}
         _postpone(tx, postponed)
         shut_out += len(postponed)
         if not postponed or len(met) < limit or not looks_left:
-            return [row for row in met if row.seq not in postponed], shut_out
+            return _others(met, postponed), shut_out
     raise AssertionError("unreachable: the last look returns")
+
+
+def _others(rows: Sequence[Row[Any]], postponed: Collection[int]) -> Sequence[Row[Any]]:
+    return [row for row in rows if row.seq not in postponed] if postponed else rows
 
 
 def _missed_permits(
@@ -93,7 +96,7 @@ def _missed_permits(
 ) -> tuple[dict[int, int | None], bool]:
     """The rows of half-open targets but for one each, if nobody else's goes, with when to look again; and whether any goes."""
     probed = limits.probed - {pacing.WHOLE_CHANNEL}
-    doubtful = [row for row in rows if row.target in probed]
+    doubtful = [row for row in rows if row.target in probed] if probed else []
     if not doubtful:
         return {}, False
     postponed: dict[int, int | None] = {}
@@ -134,15 +137,16 @@ def _oldest_first(met: Sequence[Row[Any]], lines: Sequence[Sequence[Row[Any]]]) 
 def _dispatch(tx: Transaction, rows: Sequence[Row[Any]]) -> list[Claim]:
     if not rows:
         return []
-    written = tx.execute_on(_set_dispatched(tx.sql), [{"seq": row.seq} for row in rows]).all()
-    position = {row.seq: index for index, row in enumerate(rows)}
-    return _claims(sorted(written, key=lambda row: position[row.seq]))
+    claims = _claims(tx.execute_on(_set_dispatched(tx.sql), [{"seq": row.seq} for row in rows]))
+    return [claims[row.seq] for row in rows if row.seq in claims]
 
 
-def _claims(rows: Sequence[Row[Any]]) -> list[Claim]:
-    return [
-        Claim(row.id, row.lease, row.ordering_key, alone=bool(row.outcome_unknown), suspect=bool(row.suspect)) for row in rows
-    ]
+def _claims(rows: Iterable[Sequence[Any]]) -> dict[int, Claim]:
+    """By seq. By position, because a name costs more than all else here, while the write lock of SQLite is held."""
+    return {
+        seq: Claim(message_id, lease, key, alone=bool(outcome_unknown), suspect=bool(suspect))
+        for seq, message_id, lease, key, outcome_unknown, suspect in rows
+    }
 
 
 def _what_makes_a_claim(m: Table) -> tuple[ColumnElement[Any], ...]:

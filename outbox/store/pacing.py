@@ -33,7 +33,7 @@ def fill(tx: Transaction, channel: str, free_at: Mapping[str, float]) -> None:
 def admit(tx: Transaction, channel: str, rows: Sequence[Any], limits: Limits) -> Admission:
     """Sort rows by what their targets can take, and spend what the admitted ones take."""
     if not limits.by_target or not rows:
-        return Admission(admitted=[row.seq for row in rows])
+        return Admission()
     free_at = bucket(tx, channel, (row.target for row in rows))
     in_flight = {row.target: row.rows for row in tx.execute(_in_flight_by_target(tx.sql), channel=channel)}
     admission = destination.admit(rows, limits, now=tx.moment(), free_at=free_at, in_flight=in_flight)

@@ -23,6 +23,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.types import TypeEngine
 
 from outbox.store.sql import RECORDS, Dialect
+from outbox.store.write_queue import QueuedConnection, queued
 
 BUSY_TIMEOUT_MS = 5_000
 LONGEST_WAL_BYTES = 16 << 20
@@ -55,14 +56,14 @@ class SQLiteDialect(Dialect):
 
 
 def engine_for(url: URL) -> Engine:
-    """An engine whose transactions take the write lock when they begin, with durable commits.
+    """An engine whose transactions queue for the write lock when they begin, with durable commits.
 
     A deferred transaction that reads and then writes fails at once with SQLITE_BUSY_SNAPSHOT, whatever the busy timeout.
     """
     if in_memory(url):
         engine = create_engine(url, poolclass=StaticPool, connect_args={"check_same_thread": False})
     else:
-        engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_MS / 1000})
+        engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_MS / 1000, "factory": QueuedConnection})
     event.listen(engine, "connect", _set_pragmas)
     event.listen(engine, "begin", _begin)
     return engine
@@ -80,8 +81,13 @@ def _set_pragmas(connection: sqlite3.Connection, _record: object) -> None:
     for pragma in (f"busy_timeout={BUSY_TIMEOUT_MS}", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", limit):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+    if isinstance(connection, QueuedConnection):
+        connection.join_queue()
 
 
 def _begin(connection: Connection) -> None:
-    read_only = connection.get_execution_options().get(READ_ONLY, False)
-    connection.exec_driver_sql("BEGIN DEFERRED" if read_only else "BEGIN IMMEDIATE")
+    if connection.get_execution_options().get(READ_ONLY, False):
+        connection.exec_driver_sql("BEGIN DEFERRED")
+        return
+    with queued(connection.connection.driver_connection):
+        connection.exec_driver_sql("BEGIN IMMEDIATE")

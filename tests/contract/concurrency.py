@@ -5,12 +5,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeVar
+from unittest.mock import patch
 
 from sqlalchemy import event, text
 
+from outbox.store import sqlite
 from outbox.store.sqlstore import SQLStore
+from outbox.store.write_queue import queued
 
 _Result = TypeVar("_Result")
 
@@ -39,16 +42,14 @@ def waiting(store: SQLStore, work: Callable[..., _Result], *arguments: Any, **op
         return future
     begins, test = threading.Event(), threading.get_ident()
 
-    def notice(*statement: Any) -> None:
-        if threading.get_ident() != test and statement[2] == "BEGIN IMMEDIATE":
+    def noticing(connection: object) -> AbstractContextManager[None]:
+        if threading.get_ident() != test:
             begins.set()
+        return queued(connection)
 
-    event.listen(store.engine, "before_cursor_execute", notice)
-    try:
+    with patch.object(sqlite, "queued", noticing):
         future = in_background(work, *arguments, **options)
         assert begins.wait(PATIENCE_S), "nobody begins a transaction"
-    finally:
-        event.remove(store.engine, "before_cursor_execute", notice)
     assert not future.done()
     return future
 

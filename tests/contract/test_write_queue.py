@@ -1,0 +1,187 @@
+"""The queue for SQLite's write lock: it hands on at once, whoever dies or is frozen, and decides nothing."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Connection, create_engine, make_url
+
+from outbox.errors import DatabaseBusy
+from outbox.store import sqlite, write_queue
+from outbox.store.sqlstore import SQLStore
+from outbox.store.write_queue import WriteQueue
+from tests.contract.concurrency import PATIENCE_S, in_background, waiting
+from tests.contract.conftest import OpenStore
+from tests.contract.steps import count, enqueue_named
+
+AT_ITS_HEAD = """
+import sys
+from outbox.store.write_queue import WriteQueue
+queue = WriteQueue(sys.argv[1])
+assert queue.enter(5.0)
+print("at the head", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    return str(tmp_path / "outbox.db-queue")
+
+
+@contextmanager
+def another_process(path: str) -> Iterator[subprocess.Popen[str]]:
+    """It is at the head of the queue until its input ends, or until it does."""
+    command = [sys.executable, "-c", AT_ITS_HEAD, path]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "at the head\n"
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def ended(process: subprocess.Popen[str]) -> None:
+    assert process.stdin is not None
+    process.stdin.close()
+
+
+def frozen(process: subprocess.Popen[str]) -> None:
+    process.send_signal(signal.SIGSTOP)
+
+
+@pytest.mark.parametrize("leave", [ended, subprocess.Popen.kill])
+def test_who_waits_for_another_process_comes_to_the_head_when_that_leaves_or_is_killed(
+    path: str, leave: Callable[[subprocess.Popen[str]], None]
+) -> None:
+    queue = WriteQueue(path)
+    with another_process(path) as other:
+        assert not queue.enter(longest_s=0.05)
+        comes = in_background(queue.enter, PATIENCE_S)
+        leave(other)
+        assert comes.result(PATIENCE_S)
+    queue.leave()
+
+
+def test_who_gave_up_does_not_come_to_the_head_later(path: str) -> None:
+    queue = WriteQueue(path)
+    with another_process(path) as other:
+        assert not queue.enter(longest_s=0.05)
+        ended(other)
+        other.wait(PATIENCE_S)
+    with another_process(path):
+        assert not queue.enter(longest_s=0.05)
+
+
+def test_a_waiting_that_is_interrupted_leaves_the_queue(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A time limit of the task, which Celery raises wherever the thread is."""
+
+    def interrupted(*_: object) -> None:
+        raise TimeoutError
+
+    queue = WriteQueue(path)
+    with another_process(path), monkeypatch.context() as patch:
+        patch.setattr(write_queue._Waiting, "join", interrupted)
+        with pytest.raises(TimeoutError):
+            queue.enter(PATIENCE_S)
+    assert queue.enter(PATIENCE_S)
+
+
+def test_threads_of_a_process_queue_too(path: str) -> None:
+    queue = WriteQueue(path)
+    assert queue.enter(PATIENCE_S)
+    assert not queue.enter(longest_s=0.01)
+    comes = in_background(queue.enter, PATIENCE_S)
+    queue.leave()
+    assert comes.result(PATIENCE_S)
+
+
+def test_a_child_is_not_in_the_place_of_its_parent(path: str) -> None:
+    queue = WriteQueue(path)
+    write_queue._queues[path] = queue
+    assert queue.enter(PATIENCE_S)
+    if (child := os.fork()) == 0:
+        os._exit(int(queue.enter(longest_s=0.05)))
+    assert os.waitpid(child, 0)[1] == 0, "the child is at the head as well"
+    queue.leave()
+    if (child := os.fork()) == 0:
+        os._exit(int(not queue.enter(longest_s=PATIENCE_S)))
+    assert os.waitpid(child, 0)[1] == 0, "the child waits for a thread that it does not have"
+
+
+def test_a_process_that_is_frozen_at_the_head_keeps_nobody_from_writing(
+    sqlite_outbox_url: str, open_on: OpenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(write_queue, "LONGEST_WAIT_S", 0.05)
+    store = open_on(sqlite_outbox_url)
+    with another_process(f"{make_url(sqlite_outbox_url).database}-queue") as other:
+        frozen(other)
+        enqueue_named(store, "m")
+    assert count(store) == 1
+
+
+def lost(connection: Connection) -> None:
+    connection.invalidate()
+    connection.rollback()
+
+
+@pytest.mark.parametrize("end", [Connection.commit, Connection.rollback, lost])
+def test_a_writing_transaction_is_at_the_head_from_its_beginning_to_its_end(
+    sqlite_outbox_url: str, open_on: OpenStore, end: Callable[[Connection], None]
+) -> None:
+    store = open_on(sqlite_outbox_url)
+    with store.transaction() as tx:
+        begun = waiting(store, enqueue_named, store, "m")
+        end(tx.connection)
+        begun.result(PATIENCE_S)
+    assert at_once(store)
+
+
+def test_who_does_not_get_the_lock_of_sqlite_leaves_the_queue(
+    sqlite_outbox_url: str, open_on: OpenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_MS", 50)
+    store = open_on(sqlite_outbox_url)
+    foreign = create_engine(sqlite_outbox_url)
+    with foreign.connect() as connection:
+        connection.exec_driver_sql("begin immediate")
+        with pytest.raises(DatabaseBusy):
+            store.forget_buckets()
+    foreign.dispose()
+    assert at_once(store)
+
+
+def test_reading_does_not_queue(sqlite_outbox_url: str, open_on: OpenStore) -> None:
+    store = open_on(sqlite_outbox_url)
+    enqueue_named(store, "m")
+    with store.transaction():
+        assert in_background(count, store).result(PATIENCE_S) == 1
+        assert not at_once(store)
+
+
+def test_where_there_can_be_no_file_writers_do_without(sqlite_outbox_url: str, open_on: OpenStore) -> None:
+    Path(f"{make_url(sqlite_outbox_url).database}-queue").mkdir()
+    store = open_on(sqlite_outbox_url)
+    enqueue_named(store, "m")
+    assert count(store) == 1
+
+
+def test_a_database_in_memory_has_no_queue(open_on: OpenStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with open_on("sqlite://").transaction():
+        assert not list(tmp_path.iterdir())
+
+
+def at_once(store: SQLStore) -> bool:
+    """Whether the queue of its database is empty."""
+    queue = write_queue._queue_of(str(store.engine.url.database))
+    assert queue is not None
+    if entered := queue.enter(longest_s=0.01):
+        queue.leave()
+    return entered
