@@ -1,8 +1,10 @@
 """For whom a slow delivery task makes way: whoever waits for a slot, but not a few requests of its own kind."""
 
+from collections.abc import Callable
 from types import SimpleNamespace
 
 import pytest
+from celery import signals
 from celery.concurrency import solo
 from celery.worker import state
 
@@ -83,3 +85,48 @@ def test_a_solo_pool_sees_nobody_come_and_so_takes_it_that_somebody_has() -> Non
     worker = SimpleNamespace(concurrency=1, pool=object.__new__(solo.TaskPool))
 
     assert seen(looks=1, worker=worker).anybody_but(SLOW)
+
+
+class Timer:
+    """Keeps what is to be called later until the test says when."""
+
+    def __init__(self) -> None:
+        self.due: list[Callable[[], None]] = []
+
+    def call_after(self, _seconds: float, call: Callable[[], None]) -> None:
+        self.due.append(call)
+
+    def pass_on(self) -> None:
+        due, self.due = self.due, []
+        for call in due:
+            call()
+
+
+def test_a_worker_looks_while_it_has_requests_and_no_longer(requests: dict[str, SimpleNamespace]) -> None:
+    timer, waiting = Timer(), Waiting()
+    waiting.begin(SimpleNamespace(**vars(WORKER), timer=timer))
+    assert not timer.due
+
+    for _ in range(2):
+        signals.task_received.send(sender=None)
+    come(requests, OTHER)
+    assert len(timer.due) == 1, "it looks for each request"
+    timer.pass_on()
+    timer.pass_on()
+    assert waiting.anybody_but(SLOW)
+
+    requests.clear()
+    timer.pass_on()
+    assert not waiting.anybody_but(SLOW)
+    assert not timer.due, "it goes on looking when nobody is there"
+
+
+def test_a_worker_that_ends_looks_no_more(requests: dict[str, SimpleNamespace]) -> None:
+    timer, waiting = Timer(), Waiting()
+    come(requests, OTHER)
+    waiting.begin(SimpleNamespace(**vars(WORKER), timer=timer))
+    waiting.end()
+    timer.pass_on()
+    signals.task_received.send(sender=None)
+
+    assert not timer.due

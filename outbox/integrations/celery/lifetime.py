@@ -1,5 +1,6 @@
 """A worker's life: telling its tasks to stop or make way, and bringing back at once what a killed pool process was sending."""
 
+import gc
 import logging
 import mmap
 import time
@@ -14,7 +15,7 @@ from celery.worker.request import Request
 
 from outbox.errors import OutboxError
 from outbox.integrations.celery import envelope
-from outbox.integrations.celery.waiting import LOOK_EVERY_S, Waiting
+from outbox.integrations.celery.waiting import Waiting
 from outbox.outbox import Outbox
 from outbox.telemetry import Maintained
 
@@ -54,8 +55,12 @@ class Lifetime:
     def begin(self, worker: Any, *, scales: bool) -> None:
         """A worker starts, perhaps not the first one in this process."""
         self._flag[0] = 0
-        self.slots = 1 if issubclass(worker.pool_cls, prefork.TaskPool) else worker.concurrency
+        forks = issubclass(worker.pool_cls, prefork.TaskPool)
+        self.slots = 1 if forks else worker.concurrency
         self.keeps_processes = not (worker.max_tasks_per_child or worker.max_memory_per_child or scales)
+        if forks:
+            gc.collect()
+            gc.freeze()  # or the collector, which writes to what it looks at, unshares in each process what was loaded here
 
     def end(self) -> None:
         """The worker shuts down."""
@@ -90,9 +95,10 @@ def _step(lifetime: Lifetime) -> type[bootsteps.StartStopStep]:
             lifetime.undertaker.look(pool.info["processes"])
 
         def start(self, worker: Any) -> None:
-            worker.timer.call_repeatedly(LOOK_EVERY_S, lifetime.waiting.look, (worker,))
+            lifetime.waiting.begin(worker)
 
         def stop(self, _worker: Any) -> None:
+            lifetime.waiting.end()
             lifetime.outbox.delivery.finish_aside()  # of pools without processes of their own
 
         def terminate(self, worker: Any) -> None:

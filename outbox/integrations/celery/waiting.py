@@ -2,8 +2,10 @@
 
 import mmap
 from collections.abc import Iterator
+from typing import Any
 from zlib import crc32
 
+from celery import signals
 from celery.concurrency import solo
 from celery.worker import state
 
@@ -22,11 +24,35 @@ class Waiting:
     def __init__(self) -> None:
         self._told = mmap.mmap(-1, _BYTES)
         self._before: set[str] = set()
+        self._worker: Any = None
+        self._will_look = False
+        signals.task_received.connect(self._look_later, weak=False)
 
     def anybody_but(self, task: str) -> bool:
         """Whether others wait than requests of ``task``, or so many of these that they may keep others from coming in."""
         who = int.from_bytes(self._told[:], "big")
         return who not in {_NOBODY, _mark(task)}
+
+    def begin(self, worker: Any) -> None:
+        """Look now and then while this worker has requests: one without any must cost nothing."""
+        self._worker = worker
+        self._look_again()
+
+    def end(self) -> None:
+        """The worker ends."""
+        self._worker = None
+
+    def _look_later(self, **_signal: Any) -> None:
+        if self._worker is not None and not self._will_look:
+            self._will_look = True
+            self._worker.timer.call_after(LOOK_EVERY_S, self._look_again)
+
+    def _look_again(self) -> None:
+        self._will_look = False  # first: a request that comes in the meantime must be seen, and some timers are threads
+        if (worker := self._worker) is not None:
+            self.look(worker)
+        if state.requests:
+            self._look_later()
 
     def look(self, worker: object) -> None:
         """Look again. For the worker's main process alone."""
