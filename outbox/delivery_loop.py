@@ -14,7 +14,7 @@ from functools import partial
 from outbox import checkpoints, transacting
 from outbox.channels.base import Channel
 from outbox.crew import QUICK_S, Run
-from outbox.gatekeeping import Gatekeeper
+from outbox.gatekeeping import WHOLE_CHANNEL, Gatekeeper
 from outbox.judging import judge
 from outbox.lifecycle import Status
 from outbox.line import Line
@@ -186,6 +186,7 @@ class DeliveryLoop:
             self._stop_at = max(self._stop_at, stop_at)
             self._capped |= capped
             self._gatekeeper.watched |= watched
+            self._gatekeeper.closed.clear()  # these were claimed after that, perhaps to see whether a target is well again
             self._joined.append(claims)
         self._answered.set()
         return True
@@ -291,8 +292,9 @@ class DeliveryLoop:
             self.report.unblocked = False
             self._wake()
         self._gatekeeper.write()
-        if self._gatekeeper.has_closed:
-            self.stop()  # the next claim knows whom to leave out
+        if WHOLE_CHANNEL in self._gatekeeper.closed:
+            self.stop()
+        self._withdraw(self._shut_out(self._under_way))
 
     def _count(self, ended: Sequence[Ended], recorded: frozenset[str]) -> None:
         for settlement in (end.settlement for end in ended if end.settlement.id in recorded):
@@ -309,9 +311,20 @@ class DeliveryLoop:
         self._under_way.update(jobs)
         if len(taken) < len(window):
             self._leave_out({claim.id for claim in window} - {message.id for message in taken})
-        if jobs:
-            self._runs = [*filter(len, self._runs), self._senders.start(self.channel, couple(window, jobs))]
+        trains = couple(window, jobs)
+        if shut_out := self._shut_out(jobs):
+            self._withdraw(shut_out)
+            trains = [train for train in trains if train[0] in self._under_way]
+            if not trains:
+                self.stop()  # the rest will be theirs too; the next claim knows whom to leave out
+        if trains:
+            self._runs = [*filter(len, self._runs), self._senders.start(self.channel, trains)]
             self._look_at = min(self._look_at, time.monotonic() + QUICK_S)
+
+    def _shut_out(self, jobs: Iterable[Job]) -> list[Job]:
+        """Those of targets whose breaker has opened meanwhile."""
+        closed = self._gatekeeper.closed
+        return [job for job in jobs if job.message.target in closed] if closed else []
 
     def _leave_out(self, refused: Collection[str]) -> None:
         """Those that were not admitted are somebody else's, and what waits behind them is not for this task."""

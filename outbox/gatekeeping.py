@@ -32,8 +32,8 @@ class Gatekeeper:
         self._well: set[str] = set()
         self._reason = ""
         self._closures: list[Callable[[], object]] = []
-        self.has_closed = False
-        """Whether a breaker has opened, so that what the task has not begun may be for a destination that is closed."""
+        self.closed: set[str] = set()
+        """The targets whose breaker has opened since the claims were made, or :data:`WHOLE_CHANNEL`."""
 
     def hear(self, message: Message, outcome: Outcome | None) -> bool:
         """Take an outcome into account; whether the task may begin further sends."""
@@ -70,8 +70,7 @@ class Gatekeeper:
             self._recorder.attempt(name, write)
 
     def _note_failures(self, failures: Mapping[str, int], breaker: Breaker) -> None:
-        if self._store.note_failures(self._channel.name, failures, breaker, reason=self._reason):
-            self.has_closed = True
+        self.closed |= self._store.note_failures(self._channel.name, failures, breaker, reason=self._reason)
 
     def _count(self, message: Message, failure: str | None) -> None:
         """Failures in a row: a success begins the row anew, and where nobody counts there is none."""

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -55,6 +56,7 @@ class Contender:
     """Messages a second of so many."""
     peer: Peer | None = None
     pids: Sequence[int] = ()
+    database: str = ""
     error: str = ""
     """Why there is no figure of it."""
 
@@ -64,6 +66,11 @@ class Contender:
         try:
             yield
         finally:
+            self.stop()
+
+    def stop(self) -> None:
+        """Between two transactions where there is one writer at a time: stopped within one, it would keep all others out."""
+        with _nobody_writes_to(self.database):
             self.signal(signal.SIGSTOP)
 
     def signal(self, number: int) -> None:
@@ -71,6 +78,16 @@ class Contender:
         for process in [each for pid in self.pids for each in _family(pid)]:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.send_signal(number)
+
+
+@contextmanager
+def _nobody_writes_to(database: str) -> Iterator[None]:
+    if not database.startswith("sqlite"):
+        yield
+        return
+    with contextlib.closing(sqlite3.connect(make_url(database).database or "", isolation_level=None, timeout=60)) as connection:
+        connection.execute("begin immediate")
+        yield
 
 
 def _family(pid: int) -> list[psutil.Process]:
@@ -86,7 +103,8 @@ def _ours(lab: Lab, kind: str) -> Iterator[Contender]:
     before = set(lab.running)
     with running_ours(lab, kind) as stack:
         pids = [pid for pid in lab.running if pid not in before]
-        contender = Contender(f"ours.{kind}", kind, lambda count: rate_of_ours(stack, count), pids=pids)
+        rate = partial(rate_of_ours, stack)
+        contender = Contender(f"ours.{kind}", kind, rate, pids=pids, database=str(stack.outbox.store.engine.url))
         try:
             yield contender
         finally:
@@ -101,6 +119,7 @@ def _theirs(lab: Lab, peer: Peer, kind: str) -> Iterator[Contender]:
         try:
             running = Running(lab, peer, kind, python_of(peer.requirements or peer.name), contender)
             running.call("prepare")
+            contender.database = running.environment[DATABASE]
             contender.pids = closing.enter_context(
                 lab.processes(peer.workers[kind], running.environment, python=running.python)
             )
@@ -139,7 +158,7 @@ class Running:
 
     def rate(self, count: int) -> float:
         """Its workers stand still while it enqueues; the clock runs from the moment when they move."""
-        self.contender.signal(signal.SIGSTOP)
+        self.contender.stop()
         self.redis.delete(COUNTER)
         self.call("load", str(count))
         patience_s = self.lab.sized(180, 60)

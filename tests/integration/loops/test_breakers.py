@@ -25,3 +25,38 @@ def test_a_breaker_that_opens_keeps_no_message_from_another_target(outbox: Outbo
     outbox.drain()
     assert statuses(outbox, healthy) == ["delivered"] * 50
     assert chat.sent.count("them") < 20
+
+
+def test_a_task_goes_on_with_those_of_other_targets(outbox: Outbox) -> None:
+    """What it gave back beside them would be claimed, published and taken once more."""
+    chat = Chat(behaviour={"them": raising(RetryLater("down"))}, concurrency=10, target_breaker=Breaker(failures=3))
+    outbox.register(chat)
+    them, us = [], []
+    for _ in range(20):
+        them += enqueue_many(outbox, 1, target="them")
+        us += enqueue_many(outbox, 3, target="us")
+
+    report = deliver(outbox)
+
+    assert statuses(outbox, us) == ["delivered"] * 60
+    assert chat.sent.count("them") < 10
+    assert report.released == 20 - chat.sent.count("them")
+    assert statuses(outbox, them).count("queued") == report.released
+
+
+def test_what_waits_behind_one_that_is_given_back_is_given_back_too(outbox: Outbox) -> None:
+    chat = Chat(
+        behaviour={"them": raising(RetryLater("down"))}, concurrency=4, target_breaker=Breaker(failures=2), key_window=2
+    )
+    outbox.register(chat)
+    enqueue_many(outbox, 2, target="them")
+    us = enqueue_many(outbox, 12, target="us")
+    talk = enqueue_many(outbox, 1, target="them", ordering_key="talk") + enqueue_many(
+        outbox, 1, target="us", ordering_key="talk"
+    )
+
+    report = deliver(outbox)
+
+    assert statuses(outbox, us) == ["delivered"] * 12
+    assert statuses(outbox, talk) == ["queued"] * 2
+    assert report.released == 2
