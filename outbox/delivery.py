@@ -18,7 +18,7 @@ from outbox.telemetry import Telemetry
 
 _log = logging.getLogger("outbox")
 
-_SLOW_FOR_S = 60.0
+_SLOW_FOR_S = 300.0
 """For so long after somebody had to wait for a slow send, tasks of its channel step aside before anybody has to."""
 _SEND_S = 0.05
 """Seconds that one send may take then."""
