@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, Select, or_, select
+from sqlalchemy import ARRAY, BigInteger, ColumnElement, Select, any_, func, or_, select
 
 from outbox.lifecycle import Status
 from outbox.store.schema import literal
@@ -20,13 +20,17 @@ def unexpired(sql: Sql, row: Any) -> ColumnElement[bool]:
 
 
 def locked_if(sql: Sql, still: ColumnElement[bool]) -> Select[Any]:
-    """Of the rows whose ``seq`` travels in the records: those for which ``still`` holds, locked, none of them waited for."""
+    """Of the rows whose ``seq`` travels in the records: those for which ``still`` holds, locked, none of them waited for.
+
+    For databases that lock rows. The seqs are an array and no join: where PostgreSQL believes that hardly any row is what
+    ``still`` says, it would look through all the records once for each row that is.
+    """
     m = sql.tables.messages
     r = sql.dialect.records("r", {"seq": BigInteger()})
+    wanted = func.array(select(r.c.seq).scalar_subquery(), type_=ARRAY(BigInteger))
     return (
         select(m.c.seq, m.c.status)
-        .join_from(r, m, m.c.seq == r.c.seq)
-        .where(still)
+        .where(m.c.seq == any_(wanted), still)
         .order_by(m.c.seq)
         .with_for_update(of=m, skip_locked=True)
     )

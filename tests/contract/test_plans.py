@@ -37,9 +37,22 @@ from outbox.store.records import Lane, MessageFilter, Place, Stamp, Taker
 from outbox.store.sql import Transaction
 from outbox.store.sqlstore import SQLStore, open_store
 from outbox.testing import FakeClock
+from tests.contract.conftest import OpenStore
 from tests.contract.filling import ALIVE, TABLE, fill
 from tests.contract.statements import Statement, recorded
-from tests.contract.steps import CHANNEL, DEAD, DELIVERED, MINUTE, NOW, RESCUED, RUN_LEASE_MS, new_row, settlement
+from tests.contract.steps import (
+    CHANNEL,
+    DEAD,
+    DELIVERED,
+    MINUTE,
+    NOW,
+    RESCUED,
+    RUN_LEASE_MS,
+    claim_all,
+    enqueue,
+    new_row,
+    settlement,
+)
 from tests.servers import postgresql
 
 TERMINAL_ROWS = 100_000
@@ -373,3 +386,20 @@ def test_a_leap_reads_an_entry_and_not_what_lies_between(full: SQLStore, leap: C
             driver.set_progress_handler(None, 0)
         connection.rollback()
     assert steps < ALIVE
+
+
+def test_rows_are_locked_by_their_number_where_nobody_has_analysed_a_backlog(
+    postgres_outbox_url: str, open_on: OpenStore
+) -> None:
+    """PostgreSQL then believes that hardly any row is due, and would look for each one in all the numbers."""
+    store = open_on(postgres_outbox_url)
+    enqueue(store, *(new_row(ordering_key="talk") for _ in range(3_000)))
+
+    with recorded(store) as sent:
+        claim_all(store, limit=100, per_key=50)
+
+    locking = [each for each in sent if "FOR UPDATE OF" in each.sql]
+    assert locking
+    with store.engine.connect() as connection:
+        for each in locking:
+            assert not explain(connection, each).scans, each.sql

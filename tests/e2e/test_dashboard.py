@@ -442,7 +442,7 @@ def test_a_page_whose_session_has_ended_goes_to_the_log_in(outbox: Outbox, open_
         expect(page.get_by_role("heading", name="Log in")).to_be_visible(timeout=15_000)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_pictures_of_the_guide_can_be_taken_again(chromium: Browser, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "docs.screenshots", str(tmp_path)]
     subprocess.run(command, cwd=PROJECT, check=True, timeout=100)

@@ -105,6 +105,9 @@ def service(tmp_path: Path, channels: Path) -> Iterator[Callable[..., Service]]:
         one.close()
 
 
+@pytest.mark.parametrize(
+    "database_url", ["sqlite", pytest.param("postgresql", marks=[pytest.mark.postgres, pytest.mark.long])], indirect=True
+)
 def test_one_command_delivers_what_an_application_commits(
     service: Callable[..., Service], receiver: Receiver, database_url: str
 ) -> None:
