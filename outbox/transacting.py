@@ -5,8 +5,6 @@ The handler's writes and the row's settle commit together or not at all, so the 
 
 from typing import Any
 
-from sqlalchemy.orm import Session
-
 from outbox.channels.base import Channel
 from outbox.lifecycle import Status
 from outbox.message import Attempt, Message, Receipt
@@ -23,6 +21,8 @@ def transact(store: Store, channel: Channel, message: Message, attempt: Attempt)
 
     The settle that the delivery loop makes of the outcome then finds it recorded, as after an ambiguous commit.
     """
+    from sqlalchemy.orm import Session  # only for channels that want one; it takes a process a while to load
+
     receipt = Receipt()
 
     def work(connection: Any) -> str | None:

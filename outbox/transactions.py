@@ -1,18 +1,21 @@
 """Joining the transaction that an application's session or connection holds: SQLAlchemy's, or a driver's own."""
 
 import logging
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, WeakSet
 
 from sqlalchemy import Connection, event
 from sqlalchemy.exc import InvalidRequestError
-from sqlalchemy.orm import Session, SessionTransaction, scoped_session
 
 from outbox import checkpoints, dbapi
 from outbox.errors import TransactionError
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session, SessionTransaction
 
 _log = logging.getLogger("outbox")
 
@@ -24,13 +27,13 @@ def connection_of(handle: Any) -> Connection | dbapi.DriverTransaction:
     handle = _unwrapped(handle)
     if (joined := dbapi.join(handle)) is not None:
         return joined
-    if not isinstance(handle, Session | Connection):
+    if not (_is_session(handle) or isinstance(handle, Connection)):
         raise TransactionError(
             "enqueue needs what holds your open transaction as its first argument: a Session or Connection of SQLAlchemy, or a"
             f" connection of sqlite3 or psycopg; not {type(handle).__name__}"
         )
     try:
-        connection = handle.connection() if isinstance(handle, Session) else handle
+        connection: Connection = handle if isinstance(handle, Connection) else handle.connection()
         if handle is connection and not connection.in_transaction():
             connection.begin()
     except InvalidRequestError as error:
@@ -71,8 +74,8 @@ def after_commit(handle: Any, wake_up: WakeUp) -> None:
     if (joined := dbapi.join(handle)) is not None:
         joined.after_commit(partial(wake_up.call, wake_up.channel, True))
         return
-    if isinstance(handle, Session):
-        _listen(Session, after_commit=_session_committed, after_transaction_end=_session_ended)
+    if _is_session(handle):
+        _listen(_orm("Session"), after_commit=_session_committed, after_transaction_end=_session_ended)
     else:
         _listen(handle.engine, commit=_call, rollback=_forget)
     _waiting.setdefault(handle, set()).add(wake_up)
@@ -92,34 +95,45 @@ def _listen(source: Any, **listeners: Callable[..., None]) -> None:
         _listening.add(source)
 
 
-def _session_committed(session: Session) -> None:
+def _session_committed(session: "Session") -> None:
     if not session.in_nested_transaction():  # the release of a savepoint is reported as a commit too
         _call(session)
 
 
-def _session_ended(session: Session, transaction: SessionTransaction) -> None:
+def _session_ended(session: "Session", transaction: "SessionTransaction") -> None:
     if transaction.parent is None:  # rolled back, or closed without a word
         _forget(session)
 
 
-def _call(handle: Session | Connection) -> None:
+def _call(handle: "Session | Connection") -> None:
     wake_ups = _waiting.pop(handle, None)
     if not wake_ups:
         return
     checkpoints.reach("enqueue", "nudge")
     for wake_up in wake_ups:
         try:
-            wake_up.call(wake_up.channel, isinstance(handle, Session))
+            wake_up.call(wake_up.channel, _is_session(handle))
         except Exception:  # the data is committed, or about to be: nothing may tell the application otherwise
             _log.exception("what was to be done after the commit failed")
 
 
-def _forget(handle: Session | Connection) -> None:
+def _forget(handle: "Session | Connection") -> None:
     _waiting.pop(handle, None)
 
 
 def _unwrapped(handle: Any) -> Any:
-    return handle() if isinstance(handle, scoped_session) else handle
+    scoped = _orm("scoped_session")
+    return handle() if scoped is not None and isinstance(handle, scoped) else handle
+
+
+def _is_session(handle: Any) -> bool:
+    session = _orm("Session")
+    return session is not None and isinstance(handle, session)
+
+
+def _orm(name: str) -> Any:
+    """What SQLAlchemy's ORM calls so, if anybody has loaded it: a process without sessions need not, and starts sooner."""
+    return getattr(sys.modules.get("sqlalchemy.orm"), name, None)
 
 
 def _commits_by_itself(connection: Connection) -> bool:

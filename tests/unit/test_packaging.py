@@ -106,6 +106,15 @@ def test_an_application_that_only_enqueues_imports_no_optional_dependency() -> N
     assert printed.split() == []
 
 
+def test_a_worker_without_sessions_does_not_load_the_object_relational_mapper() -> None:
+    """Each process would start a tenth later."""
+    code = "import sys; from outbox import Outbox; import outbox.integrations.celery; Outbox('sqlite://', channels=[])"
+    printed = subprocess.run(
+        [sys.executable, "-c", f"{code}; print('sqlalchemy.orm' in sys.modules)"], check=True, capture_output=True, text=True
+    ).stdout
+    assert printed.split() == ["False"]
+
+
 def test_the_lock_names_no_index_and_no_place_on_this_machine() -> None:
     lock = (ROOT / "requirements.lock").read_text()
     requirements = [line for line in lock.splitlines() if not line.lstrip().startswith(("#", "--hash"))]
