@@ -8,6 +8,7 @@ It is a courtesy and decides nothing: who may write is SQLite's to say. Therefor
 somebody was frozen at the head of the queue, goes ahead.
 """
 
+import _thread
 import os
 import sqlite3
 import sys
@@ -15,6 +16,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import BuiltinFunctionType
 from weakref import WeakValueDictionary
 
 if sys.platform != "win32":  # there, writers ask again and again
@@ -155,7 +157,7 @@ _finding = threading.Lock()
 
 
 def _queue_of(database: str) -> WriteQueue | None:
-    if sys.platform == "win32" or not database:
+    if sys.platform == "win32" or not database or not _threads_are_real():
         return None
     path = os.path.realpath(database) + SUFFIX
     with _finding:
@@ -166,6 +168,11 @@ def _queue_of(database: str) -> WriteQueue | None:
             except OSError:  # the database can be written, and nothing else beside it
                 return None
     return queue
+
+
+def _threads_are_real() -> bool:
+    """Not where gevent or eventlet has taken their place: a wait for the lock of a file would hold up everything."""
+    return isinstance(_thread.start_new_thread, BuiltinFunctionType)
 
 
 def _after_fork() -> None:

@@ -1,5 +1,6 @@
 """The queue for SQLite's write lock: it hands on at once, whoever dies or is frozen, and decides nothing."""
 
+import _thread
 import os
 import signal
 import subprocess
@@ -166,10 +167,24 @@ def test_reading_does_not_queue(sqlite_outbox_url: str, open_on: OpenStore) -> N
 
 
 def test_where_there_can_be_no_file_writers_do_without(sqlite_outbox_url: str, open_on: OpenStore) -> None:
-    Path(f"{make_url(sqlite_outbox_url).database}-queue").mkdir()
+    instead = Path(f"{make_url(sqlite_outbox_url).database}-queue")
+    instead.mkdir()
     store = open_on(sqlite_outbox_url)
     enqueue_named(store, "m")
+    instead.rmdir()
     assert count(store) == 1
+
+
+def test_where_threads_are_greenlets_writers_do_without(
+    sqlite_outbox_url: str, open_on: OpenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever waited for the lock of a file would wait for all of them."""
+    monkeypatch.setattr(_thread, "start_new_thread", lambda *_: None)
+    store = open_on(sqlite_outbox_url)
+    with store.transaction() as tx:
+        connection = tx.connection.connection.driver_connection
+        assert isinstance(connection, write_queue.QueuedConnection)
+        assert connection.queue is None
 
 
 def test_a_database_in_memory_has_no_queue(open_on: OpenStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
