@@ -142,7 +142,7 @@ def _dispatch(tx: Transaction, rows: Sequence[Row[Any]]) -> list[Claim]:
 
 
 def _claims(rows: Iterable[Sequence[Any]]) -> dict[int, Claim]:
-    """By seq. By position, because a name costs more than all else here, while the write lock of SQLite is held."""
+    """Claims by seq. Rows are read by position: names would cost more than all else here, while SQLite's lock is held."""
     return {
         seq: Claim(message_id, lease, key, alone=bool(outcome_unknown), suspect=bool(suspect))
         for seq, message_id, lease, key, outcome_unknown, suspect in rows

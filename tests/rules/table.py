@@ -222,9 +222,9 @@ PRESSURE: Sequence[Rule] = [
     Rule(
         "SQLite's write lock is taken when a transaction begins: one that reads first and then writes would fail at once.",
         f"{STORE}/sqlite.py",
-        '"BEGIN DEFERRED" if read_only else "BEGIN IMMEDIATE"',
-        '"BEGIN DEFERRED"',
-        _tests(f"{CONTRACT}/test_races.py", "two_takes_of_one_row_charge_it_once"),
+        'exec_driver_sql("BEGIN IMMEDIATE")',
+        'exec_driver_sql("BEGIN DEFERRED")',
+        _tests(f"{CONTRACT}/test_connections.py", "an_applications_sqlite_engine_lends_its_address_and_nothing_else"),
         SQLITE,
     ),
     Rule(
