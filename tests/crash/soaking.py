@@ -237,8 +237,13 @@ def _ample(order: Order, conversation: int = 0) -> Order:
 
 
 def _last_words(log: str) -> str:
-    """The end of what a node said in its life before the present one, which begins with Celery's banner."""
-    return log.rpartition(" -------------- ")[0][-2_000:]
+    """What a node said at the end of its life before the present one, which begins with Celery's banner.
+
+    From where Celery calls an error unrecoverable, if it does: the worker then still finishes its tasks, and talks of them.
+    """
+    life = log.rpartition(" -------------- ")[0]
+    _, told, why = life.rpartition("Unrecoverable error")
+    return (told + why)[:4_000] if told else life[-2_000:]
 
 
 def _round(seconds: float | None) -> float | None:
