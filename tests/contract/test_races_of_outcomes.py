@@ -46,7 +46,7 @@ from tests.contract.steps import (
 )
 
 LANE = Lane(CHANNEL, 0, 0)
-LOCKS_THE_BLOCKER = "SELECT message_outbox.seq, message_outbox.status FROM jsonb_to_recordset"
+LOCKS_THE_BLOCKER = "SELECT message_outbox.seq, message_outbox.status FROM message_outbox"
 
 
 def settle_in(tx: Transaction, message: Message, verdict: Verdict) -> None:
