@@ -50,7 +50,11 @@ LIMITS = {
     "B": "",
     "key": "",
     "memory": "",
-    "idle": "",
+    "idle": (
+        "of what a worker takes above a bare one, a third goes to its main process, which looks twice a second whether"
+        " a pool process has died between two tasks, and two thirds to the pool: the relay's one statement each second,"
+        " and maintenance every five."
+    ),
     "scale": (
         "all nodes, the database and the broker share two cores. With one node they compute for 0.7 of a second in each"
         " second, with two for 1.1, with four for 1.8, 1.1 of it in the nodes and 0.5 in PostgreSQL: with"
