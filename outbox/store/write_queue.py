@@ -80,11 +80,16 @@ class _Waiting(threading.Thread):
         self._has_come = self._is_given_up = False
 
     def wait(self, longest_s: float) -> bool:
-        self.start()
+        try:
+            self.start()
+        except RuntimeError:  # there is no room for another thread
+            self._queue.leave()
+            return False
         try:
             self.join(max(0.0, longest_s))
         except BaseException:  # a time limit of the task
-            self._give_up()
+            if not self._give_up():
+                self._queue.leave()
             raise
         return self._has_come or not self._give_up()
 

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -91,6 +92,34 @@ def test_a_waiting_that_is_interrupted_leaves_the_queue(path: str, monkeypatch: 
         patch.setattr(write_queue._Waiting, "join", interrupted)
         with pytest.raises(TimeoutError):
             queue.enter(PATIENCE_S)
+    assert queue.enter(PATIENCE_S)
+
+
+def test_a_waiting_that_is_interrupted_when_it_has_come_to_the_head_leaves_it(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = WriteQueue(path)
+
+    def interrupted(waiting: write_queue._Waiting, _timeout: float) -> None:
+        ended(other)
+        threading.Thread.join(waiting, PATIENCE_S)
+        raise TimeoutError
+
+    with another_process(path) as other, monkeypatch.context() as patch:
+        patch.setattr(write_queue._Waiting, "join", interrupted)
+        with pytest.raises(TimeoutError):
+            queue.enter(PATIENCE_S)
+    assert queue.enter(longest_s=1.0)
+
+
+def test_where_there_is_no_room_for_another_thread_nobody_waits(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(_waiting: write_queue._Waiting) -> None:
+        raise RuntimeError("can't start new thread")
+
+    queue = WriteQueue(path)
+    with another_process(path), monkeypatch.context() as patch:
+        patch.setattr(write_queue._Waiting, "start", refused)
+        assert not queue.enter(PATIENCE_S)
     assert queue.enter(PATIENCE_S)
 
 
