@@ -71,9 +71,16 @@ class Maintenance:
 
     def rescue_owned(self, owner: str) -> int:
         """Bring back at once what a process proven dead was sending; returns how many rows."""
+        return self._all(lambda limit: self._store.rescue(lambda it: self._decide(it, proven_dead=True), limit, owner=owner))
+
+    def recall(self, owner: str, within_ms: int) -> int:
+        """Make due again what a process proven dead had claimed, no longer ago than that, and nobody began; how many rows."""
+        return self._all(lambda limit: self._store.recall(owner, within_ms, limit))
+
+    def _all(self, run: Callable[[int], int]) -> int:
         total = 0
         while True:
-            count = self._store.rescue(lambda message: self._decide(message, proven_dead=True), self._batch, owner=owner)
+            count = run(self._batch)
             total += count
             if count < self._batch:
                 return total

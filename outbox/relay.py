@@ -59,12 +59,14 @@ class Relay:
 
     def __init__(
         self, store: Store, channels: ChannelRegistry, dispatcher: Dispatcher, telemetry: Telemetry,
-        *, claim_limit: int = CLAIM_LIMIT,
+        *, owner: Callable[[], str | None] = lambda: None, claim_limit: int = CLAIM_LIMIT,
     ) -> None:  # fmt: skip
+        """``owner`` names this process, so that what it claimed comes back at once if it dies before it has published."""
         self._store = store
         self._channels = channels
         self._dispatcher = dispatcher
         self._telemetry = telemetry
+        self._owner = owner
         self._claim_limit = claim_limit
         self._broker_failures = 0
         self._broker_rests_until = 0.0
@@ -139,7 +141,7 @@ class Relay:
         """Publish again what waited past its horizon: outside the allowance, so that lost messages cannot lock it."""
         if self._broker_rests():
             return 0
-        claims = self._store.redispatch(channel.name, self._claim_limit)
+        claims = self._store.redispatch(channel.name, self._claim_limit, self._owner())
         if not claims or not self._dispatch(batches(channel, claims), report):
             return 0
         report.redispatched += len(claims)
@@ -161,7 +163,7 @@ class Relay:
         for lane in lanes:
             if self._broker_rests():
                 break
-            claimed = self._store.claim(lane, limit, _limits(channel, gates, allowed[lane.priority]))
+            claimed = self._store.claim(lane, limit, _limits(channel, gates, allowed[lane.priority]), self._owner())
             yield claimed, batches(channel, claimed.claims, capped=claimed.capped, watched=any(gate.failures for gate in gates))
 
     def _dispatch(self, ready: Sequence[Batch], report: RelayReport) -> bool:

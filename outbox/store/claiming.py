@@ -1,4 +1,4 @@
-"""``claim`` and ``redispatch``: from due to dispatched.
+"""``claim`` and ``redispatch``: from due to dispatched; and ``recall``, back, where the one who would have published is dead.
 
 Who may write a due row here: any relay, an operator, maintenance. On PostgreSQL each locks the rows it means with ``skip
 locked`` and repeats its predicate; on SQLite ``BEGIN IMMEDIATE`` lets one transaction in at a time.
@@ -21,6 +21,7 @@ from outbox.store.ordering import in_order
 from outbox.store.records import Claimed, Lane
 from outbox.store.schema import claimable, literal, status_in
 from outbox.store.sql import Sql, Transaction, clamp
+from outbox.store.taking import given_back
 
 SHORTEST_HORIZON_MS = 60_000
 LONGEST_HORIZON_MS = 600_000
@@ -32,8 +33,8 @@ PERMIT_MISSED_MS = 1_000
 since the relay looked at the gates, and then nobody will make the row due sooner."""
 
 
-def claim(tx: Transaction, lane: Lane, limit: int, limits: Limits) -> Claimed:
-    """Dispatch up to ``limit`` due rows of a lane, oldest first, within ``limits``.
+def claim(tx: Transaction, lane: Lane, limit: int, limits: Limits, owner: str | None = None) -> Claimed:
+    """Dispatch up to ``limit`` due rows of a lane, oldest first, within ``limits``; they are ``owner``'s until they are taken.
 
     A row whose target is closed or can take no more for now is postponed, and one that waits behind an earlier row of its
     ordering key is marked blocked. Both leave the due index, so that they are met once and hide nobody. Concurrent relays on
@@ -56,16 +57,24 @@ def claim(tx: Transaction, lane: Lane, limit: int, limits: Limits) -> Claimed:
     in_turn = in_order(
         tx, lane.channel, keyed, limit=limit - len(free), per_key=per_key, closed=limits.closed.keys() | limits.probed
     )
-    claims = _dispatch(tx, _oldest_first(met, [*([row] for row in free), *in_turn.chosen]) if keyed else free)
+    claims = _dispatch(tx, _oldest_first(met, [*([row] for row in free), *in_turn.chosen]) if keyed else free, owner)
     if limits.rate is not None:
         _spend(tx, lane.channel, limits.rate, len(claims))
     moved = len(claims) + shut_out + len(postponed) + in_turn.blocked
     return Claimed(claims, moved, capped=len(claims) >= allowance)
 
 
-def redispatch(tx: Transaction, channel: str, limit: int) -> list[Claim]:
+def redispatch(tx: Transaction, channel: str, limit: int, owner: str | None = None) -> list[Claim]:
     """Rows whose dispatch horizon passed, to be published again as they are: every copy in the broker stays valid."""
-    return list(_claims(tx.execute(_redispatch(tx.sql), of_channel=channel, limit=limit)).values())
+    return list(_claims(tx.execute(_redispatch(tx.sql), of_channel=channel, limit=limit, owner=owner)).values())
+
+
+def recall(tx: Transaction, owner: str, within_ms: int, limit: int) -> int:
+    """Give back what a process that is dead claimed in its last ``within_ms`` and nobody has taken: it may not be published.
+
+    What it claimed before that is in the broker; to publish it again would only fill the broker with copies.
+    """
+    return len(tx.execute(_recall(tx.sql), owner=owner, within_ms=within_ms, limit=limit).all())
 
 
 def _open_candidates(
@@ -134,10 +143,10 @@ def _oldest_first(met: Sequence[Row[Any]], lines: Sequence[Sequence[Row[Any]]]) 
     return [row for line in sorted(lines, key=lambda line: place[line[0].seq]) for row in line]
 
 
-def _dispatch(tx: Transaction, rows: Sequence[Row[Any]]) -> list[Claim]:
+def _dispatch(tx: Transaction, rows: Sequence[Row[Any]], owner: str | None) -> list[Claim]:
     if not rows:
         return []
-    claims = _claims(tx.execute_on(_set_dispatched(tx.sql), [{"seq": row.seq} for row in rows]))
+    claims = _claims(tx.execute_on(_set_dispatched(tx.sql), [{"seq": row.seq} for row in rows], owner=owner))
     return [claims[row.seq] for row in rows if row.seq in claims]
 
 
@@ -210,7 +219,12 @@ def _set_dispatched(sql: Sql) -> Update:
     return (
         update(m)
         .where(m.c.seq == r.c.seq, status_in(m, sources(Event.CLAIM)))
-        .values(status=literal(target(Event.CLAIM)), lease_until=sql.now + SHORTEST_HORIZON_MS, blocked=literal(0))
+        .values(
+            status=literal(target(Event.CLAIM)),
+            lease_until=sql.now + SHORTEST_HORIZON_MS,
+            lease_owner=bindparam("owner"),
+            blocked=literal(0),
+        )
         .returning(*_what_makes_a_claim(m))
     )
 
@@ -230,6 +244,16 @@ def _redispatch(sql: Sql) -> Update:
     return (
         update(m)
         .where(m.c.seq.in_(select(rows.c.seq)), overdue)
-        .values(lease_until=_horizon(sql, m.c))
+        .values(lease_until=_horizon(sql, m.c), lease_owner=bindparam("owner"))
         .returning(*_what_makes_a_claim(m))
     )
+
+
+@lru_cache(maxsize=64)
+def _recall(sql: Sql) -> Update:
+    m = sql.tables.messages
+    since = sql.now + SHORTEST_HORIZON_MS - bindparam("within_ms", type_=BigInteger)
+    theirs = and_(m.c.status == literal(Status.DISPATCHED), m.c.lease_owner == bindparam("owner"), m.c.lease_until >= since)
+    meant = and_(theirs, unexpired(sql, m.c))
+    rows = select(m.c.seq).where(meant).order_by(m.c.seq).limit(bindparam("limit")).with_for_update(skip_locked=True)
+    return update(m).where(m.c.seq.in_(select(rows.cte("rows").c.seq)), meant).values(**given_back(m)).returning(m.c.seq)

@@ -54,11 +54,17 @@ class Store(Protocol):
     def stamp(self, channels: Sequence[str], defaults: Callable[[Message], Stamp], limit: int) -> int:
         """Give rows that were enqueued without knowledge of their channel its defaults; before that they are not claimed."""
 
-    def claim(self, lane: Lane, limit: int, limits: Limits) -> Claimed:
-        """Move up to ``limit`` due rows of a lane to ``dispatched``, within what their channel and targets can take."""
+    def claim(self, lane: Lane, limit: int, limits: Limits, owner: str | None = None) -> Claimed:
+        """Move up to ``limit`` due rows of a lane to ``dispatched``, within what their channel and targets can take.
 
-    def redispatch(self, channel: str, limit: int) -> list[Claim]:
+        ``owner`` is who publishes them, for :meth:`recall`.
+        """
+
+    def redispatch(self, channel: str, limit: int, owner: str | None = None) -> list[Claim]:
         """Rows whose dispatch horizon passed, for publishing again: status and lease unchanged, horizon renewed."""
+
+    def recall(self, owner: str, within_ms: int, limit: int) -> int:
+        """Give back what ``owner``, proven dead, claimed no longer ago than that and nobody has taken; returns how many."""
 
     def release(self, claims: Sequence[Claim]) -> int:
         """Give dispatched rows back, unstarted, uncharged, lease unchanged."""

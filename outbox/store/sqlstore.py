@@ -120,11 +120,14 @@ class SQLStore:
     def stamp(self, channels: Sequence[str], defaults: Callable[[Message], Stamp], limit: int) -> int:
         return self._write(arriving.stamp, channels, defaults, limit)
 
-    def claim(self, lane: Lane, limit: int, limits: Limits) -> Claimed:
-        return self._write(claiming.claim, lane, limit, limits)
+    def claim(self, lane: Lane, limit: int, limits: Limits, owner: str | None = None) -> Claimed:
+        return self._write(claiming.claim, lane, limit, limits, owner)
 
-    def redispatch(self, channel: str, limit: int) -> list[Claim]:
-        return self._write(claiming.redispatch, channel, limit)
+    def redispatch(self, channel: str, limit: int, owner: str | None = None) -> list[Claim]:
+        return self._write(claiming.redispatch, channel, limit, owner)
+
+    def recall(self, owner: str, within_ms: int, limit: int) -> int:
+        return self._write(claiming.recall, owner, within_ms, limit)
 
     def release(self, claims: Sequence[Claim]) -> int:
         return self._write(taking.release, claims)

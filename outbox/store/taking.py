@@ -15,6 +15,7 @@ from sqlalchemy import (
     ColumnElement,
     Integer,
     Select,
+    Table,
     Text,
     Update,
     and_,
@@ -207,15 +208,18 @@ def _take(sql: Sql) -> Update:
 def _release(sql: Sql) -> Update:
     m = sql.tables.messages
     r = sql.dialect.records("r", {"id": Text(), "lease": BigInteger()})
-    untried = literal(target(Event.RELEASE_UNTRIED))
     return (
         update(m)
         .where(m.c.id == r.c.id, m.c.lease == r.c.lease, m.c.status == literal(Status.DISPATCHED), unexpired(sql, m.c))
-        .values(
-            status=case((m.c.attempt_count == literal(0), untried), else_=literal(target(Event.RELEASE_TRIED))),
-            lease_until=None,
-        )
+        .values(**given_back(m))
     )
+
+
+def given_back(messages: Table) -> dict[str, Any]:
+    """What becomes of a dispatched row that nobody began."""
+    untried = literal(target(Event.RELEASE_UNTRIED))
+    status = case((messages.c.attempt_count == literal(0), untried), else_=literal(target(Event.RELEASE_TRIED)))
+    return {"status": status, "lease_until": None}
 
 
 @lru_cache(maxsize=64)

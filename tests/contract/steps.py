@@ -74,10 +74,10 @@ def talk(store: SQLStore, *names: str, **fields: object) -> None:
 
 def claim_all(
     store: SQLStore, *, channel: str = CHANNEL, priority: int = 0, limit: int = 100, max_in_flight: int = 1_000,
-    per_key: int = 100, closed: Mapping[str, int | None] | None = None,
+    per_key: int = 100, closed: Mapping[str, int | None] | None = None, owner: str | None = None,
 ) -> Claimed:  # fmt: skip
     lane = Lane(channel, priority, oldest_due_at=0)
-    return store.claim(lane, limit, Limits(max_in_flight=max_in_flight, per_key=per_key, closed=closed or {}))
+    return store.claim(lane, limit, Limits(max_in_flight=max_in_flight, per_key=per_key, closed=closed or {}), owner)
 
 
 def claim(store: SQLStore, **options: Any) -> list[Claim]:

@@ -22,6 +22,7 @@ from tests.contract.steps import (
     CHANNEL,
     DEAD,
     DELIVERED,
+    MINUTE,
     PARKED,
     RESCUED,
     RETRY,
@@ -87,6 +88,26 @@ def test_a_rescue_passes_over_a_row_that_is_being_settled(store: SQLStore, clock
         second = passing(store, rescue, store)
     assert (result(second), rescue(store)) == (0, 0)
     assert stored(store, "m").status == verdict.status
+
+
+def test_a_recall_passes_over_a_row_that_is_being_taken(store: SQLStore) -> None:
+    enqueue_named(store, "m")
+    copies = claim(store, owner="node:1:a")
+    with store.transaction() as tx:
+        taking.take(tx, copies, Taker(CHANNEL, "worker-1", RUN_LEASE_MS))
+        recalled = passing(store, store.recall, "node:1:a", MINUTE, 100)
+    assert (result(recalled), store.recall("node:1:a", MINUTE, 100)) == (0, 0)
+    assert statuses(store) == {"m": "sending"}
+
+
+def test_a_take_that_waits_for_a_recall_begins_what_is_due_again(store: SQLStore) -> None:
+    enqueue_named(store, "m")
+    copies = claim(store, owner="node:1:a")
+    with store.transaction() as tx:
+        assert claiming.recall(tx, "node:1:a", MINUTE, 100) == 1
+        taken = waiting(store, take, store, copies)
+    assert ids(result(taken)) == ["m"]
+    assert claim(store) == []
 
 
 def test_two_rescues_at_once_bring_a_row_back_once(store: SQLStore, clock: FakeClock) -> None:

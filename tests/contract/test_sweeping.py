@@ -4,6 +4,7 @@ import pytest
 
 from outbox.lifecycle import ACTIVE, TERMINAL, Status
 from outbox.message import Message
+from outbox.store.claiming import SHORTEST_HORIZON_MS
 from outbox.store.records import MessageFilter
 from outbox.store.sqlstore import SQLStore
 from outbox.testing import FakeClock
@@ -139,6 +140,46 @@ def test_what_a_dead_process_was_sending_is_rescued_at_once_and_nothing_else(sto
         "dead-1": "failed_retryable", "dead-2": "failed_retryable", "alive": "sending", "waiting": "dispatched",
     }  # fmt: skip
     assert rescue(store, owner="node:1:a") == 0
+
+
+def test_what_a_dead_process_claimed_last_and_nobody_began_is_due_again_at_once(store: SQLStore, clock: FakeClock) -> None:
+    enqueue_named(store, "long ago")
+    claim(store, owner="node:1:a")
+    clock.advance(10 * SECOND)
+    enqueue_named(store, "another's")
+    claim(store, owner="node:1:b")
+    enqueue_named(store, "begun", "untried", "tried")
+    put(store, "tried", status="failed_retryable", attempt_count=1)
+    copies = claim(store, owner="node:1:a")
+    take(store, copies[:1])
+    clock.advance(SECOND)
+
+    assert store.recall("node:1:a", 5 * SECOND, 100) == 2
+
+    assert statuses(store) == {
+        "long ago": "dispatched", "another's": "dispatched", "begun": "sending", "untried": "queued",
+        "tried": "failed_retryable",
+    }  # fmt: skip
+    assert store.recall("node:1:a", 5 * SECOND, 100) == 0
+    assert ids(claim(store)) == ["untried", "tried"]
+    assert ids(take(store, copies)) == ["untried", "tried"]  # a copy that was published after all is as good as the next one
+
+
+def test_a_recall_is_bounded_and_leaves_what_is_too_old_to_be_sent(store: SQLStore, clock: FakeClock) -> None:
+    enqueue_named(store, "short-lived", ttl_ms=SECOND)
+    enqueue_named(store, *"abc")
+    claim(store, owner="node:1:a")
+    clock.advance(2 * SECOND)
+    assert [store.recall("node:1:a", 5 * SECOND, 2) for _ in range(3)] == [2, 1, 0]
+    assert statuses(store)["short-lived"] == "dispatched"
+
+
+def test_what_is_published_again_is_its_publishers(store: SQLStore, clock: FakeClock) -> None:
+    enqueue_named(store, "m")
+    claim(store, owner="node:1:a")
+    clock.advance(SHORTEST_HORIZON_MS + 1)
+    store.redispatch(CHANNEL, 100, "node:1:b")
+    assert (store.recall("node:1:a", HOUR, 100), store.recall("node:1:b", SECOND, 100)) == (0, 1)
 
 
 def test_what_a_dead_process_had_settled_is_left_alone(store: SQLStore) -> None:

@@ -36,7 +36,7 @@ class Cell:
     by_hand: bool = False
     """Whether the application itself dies, in the process that commits, and then does its work once more."""
     prelude: str | None = None
-    """A checkpoint at which a node of deliveries has died before."""
+    """A checkpoint at which a node has died before: one of deliveries, or the pool process of whoever ``checkpoint`` names."""
     held: bool = False
     """Whether the relay is away until leases or lifetimes have run out, so that maintenance meets something at once."""
     before: Sequence[Deed] = ()
@@ -110,6 +110,10 @@ CELLS: Sequence[Cell] = [
     *_both("rescue", hits=(1, 2), prelude="send.before", held=True),
     *(
         Cell(f"rescue.{side}@delivery", hits=(1,), prelude="send.before", title="(of a pool process)", pools=("prefork",))
+        for side in BOTH
+    ),
+    *(
+        Cell(f"recall.{side}@relay", hits=(1,), prelude="claim.committed", title="(of a pool process)", pools=("prefork",))
         for side in BOTH
     ),
     *_both("expire", workload=workloads.late, hits=(1, 2), held=True),

@@ -45,7 +45,8 @@ class Run:
         if not cell.held:
             fleet.plans.lay(cell.checkpoint, acts(cell.hits))
         if cell.prelude is not None:
-            fleet.plans.lay(f"{cell.prelude}@delivery", {1: Act.KILL if "@" in cell.checkpoint else Act.NODE})
+            _, of_a_pool, role = cell.checkpoint.partition("@")
+            fleet.plans.lay(f"{cell.prelude}@{role or 'delivery'}", {1: Act.KILL if of_a_pool else Act.NODE})
         for deed in cell.before:
             self._operate(deed)
         if cell.by_hand:

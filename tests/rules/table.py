@@ -53,8 +53,8 @@ FENCES: Sequence[Rule] = [
     Rule(
         "Publishing again leaves the lease as it was: every copy of an unstarted message stays valid, and the first wins.",
         f"{STORE}/claiming.py",
-        ".values(lease_until=_horizon(sql, m.c))\n",
-        ".values(lease_until=_horizon(sql, m.c), lease=m.c.lease + 1)\n",
+        ".values(lease_until=_horizon(sql, m.c), ",
+        ".values(lease_until=_horizon(sql, m.c), lease=m.c.lease + 1, ",
         (
             *_tests(f"{CONTRACT}/test_races.py", "a_take_waits_for_a_redispatch_and_is_admitted"),
             *_tests(f"{CONTRACT}/test_fences.py", "of_a_message_and_its_redispatched_copy_the_first_to_arrive_wins"),
@@ -253,8 +253,8 @@ PRESSURE: Sequence[Rule] = [
     Rule(
         "That of a claim does not: one lost copy must not cost a key as long again as it has waited.",
         f"{STORE}/claiming.py",
-        "lease_until=sql.now + SHORTEST_HORIZON_MS, blocked",
-        "lease_until=_horizon(sql, m.c), blocked",
+        "lease_until=sql.now + SHORTEST_HORIZON_MS,",
+        "lease_until=_horizon(sql, m.c),",
         _tests(
             f"{CONTRACT}/test_claim.py",
             "what_is_claimed_is_published_again_after_a_minute_however_long_it_has_waited_for_its_turn",
@@ -460,6 +460,24 @@ UPKEEP: Sequence[Rule] = [
         'm.c.lease_owner == bindparam("owner")',
         'bindparam("owner").is_not(None)',
         _tests(f"{CONTRACT}/test_sweeping.py", "what_a_dead_process_was_sending_is_rescued_at_once_and_nothing_else"),
+    ),
+    Rule(
+        "A parent makes due again what its dead process claimed, may not have published, and nobody has taken.",
+        f"{STORE}/claiming.py",
+        "m.c.lease_until >= since)",
+        "m.c.lease_until != since)",
+        _tests(
+            f"{CONTRACT}/test_sweeping.py",
+            "what_a_dead_process_claimed_last_and_nobody_began_is_due_again_at_once",
+        ),
+    ),
+    Rule(
+        "It passes over a row that is being taken.",
+        f"{STORE}/claiming.py",
+        'order_by(m.c.seq).limit(bindparam("limit")).with_for_update(skip_locked=True)\n    return update',
+        'order_by(m.c.seq).limit(bindparam("limit"))\n    return update',
+        _tests(f"{CONTRACT}/test_races_of_outcomes.py", "a_recall_passes_over_a_row_that_is_being_taken"),
+        POSTGRESQL,
     ),
     Rule(
         "Expiry and pruning lock the rows that they mean, pass over those of others, and look again before they write.",

@@ -44,19 +44,29 @@ class Model:
         expires_at = None if ttl_ms is None else due_at + ttl_ms
         self.rows[name] = Row(name, self.last_seq, key, is_final, ttl_ms, due_at, expires_at)
 
-    def claim(self, per_key: int) -> list[str]:
+    def claim(self, per_key: int, owner: str) -> list[str]:
         """Everything that is due and at the head of its key, with those behind it that may travel along."""
         heads = [row for row in self.rows.values() if self._is_due(row) and self._blocker(row) is None]
         chosen = [row for head in heads for row in (head, *self._followers(head, per_key - 1))]
         for row in chosen:
-            row.status, row.until = Status.DISPATCHED, self.now + SHORTEST_HORIZON_MS
+            row.status, row.owner, row.until = Status.DISPATCHED, owner, self.now + SHORTEST_HORIZON_MS
         return sorted(row.id for row in chosen)
 
-    def redispatch(self) -> list[str]:
+    def redispatch(self, owner: str) -> list[str]:
         overdue = [row for row in self.rows.values() if row.status is Status.DISPATCHED and self._has_passed(row.until)]
         for row in overdue:
-            row.until = self._horizon(row)
+            row.owner, row.until = owner, self._horizon(row)
         return sorted(row.id for row in overdue)
+
+    def recall(self, owner: str, within_ms: int) -> int:
+        since = self.now + SHORTEST_HORIZON_MS - within_ms
+        theirs = [
+            row for row in self.rows.values()
+            if row.status is Status.DISPATCHED and row.owner == owner and (row.until or 0) >= since and self._is_unexpired(row)
+        ]  # fmt: skip
+        for row in theirs:
+            self._give_back(row)
+        return len(theirs)
 
     def take(self, claim: Claim, owner: str, run_lease_ms: int) -> bool:
         row = self.rows.get(claim.id)
@@ -72,7 +82,7 @@ class Model:
         row = self.rows.get(claim.id)
         fits = row is not None and row.lease == claim.lease and row.status is Status.DISPATCHED and self._is_unexpired(row)
         if row is not None and fits:
-            row.status, row.until = Status.FAILED_RETRYABLE if row.attempts else Status.QUEUED, None
+            self._give_back(row)
         return fits
 
     def settle(self, name: str, lease: int, verdict: Verdict) -> bool:
@@ -136,6 +146,9 @@ class Model:
             for moment in (row.due_at, row.expires_at, row.until) if moment is not None and moment >= self.now
         ]  # fmt: skip
         return min(clocks, default=None)
+
+    def _give_back(self, row: Row) -> None:
+        row.status, row.until = Status.FAILED_RETRYABLE if row.attempts else Status.QUEUED, None
 
     def _is_due(self, row: Row) -> bool:
         return row.status in DUE and row.due_at <= self.now and self._is_unexpired(row)

@@ -104,25 +104,32 @@ class Machine(RuleBasedStateMachine):
                 connection.rollback()
 
     @precondition(lambda self: self._any(DUE))
-    @rule(per_key=st.sampled_from([1, 2, 10]))
-    def claim(self, per_key: int) -> None:
-        claims = self._alike(lambda store: sorted(claim(store, per_key=per_key), key=lambda each: each.id))
-        assert ids(claims) == self.model.claim(per_key)
+    @rule(per_key=st.sampled_from([1, 2, 10]), owner=st.sampled_from(OWNERS))
+    def claim(self, per_key: int, owner: str) -> None:
+        claims = self._alike(lambda store: sorted(claim(store, per_key=per_key, owner=owner), key=lambda each: each.id))
+        assert ids(claims) == self.model.claim(per_key, owner)
         self.broker += claims
 
     @precondition(lambda self: self._any({Status.DISPATCHED}))
-    @rule()
-    def redispatch(self) -> None:
-        claims = self._alike(lambda store: sorted(store.redispatch(CHANNEL, 100), key=lambda each: each.id))
-        assert ids(claims) == self.model.redispatch()
+    @rule(owner=st.sampled_from(OWNERS))
+    def redispatch(self, owner: str) -> None:
+        claims = self._alike(lambda store: sorted(store.redispatch(CHANNEL, 100, owner), key=lambda each: each.id))
+        assert ids(claims) == self.model.redispatch(owner)
         self.broker += claims
+
+    @precondition(lambda self: self._any({Status.DISPATCHED}))
+    @rule(owner=st.sampled_from(OWNERS), within_ms=st.sampled_from([0, 5 * SECOND, 61 * SECOND]))
+    def recall(self, owner: str, within_ms: int) -> None:
+        """Copies of what is given back stay in the broker, or never came there."""
+        recalled = self._alike(lambda store: store.recall(owner, within_ms, 100))
+        assert recalled == self.model.recall(owner, within_ms)
 
     @precondition(lambda self: self._any(DUE))
     @rule(owner=st.sampled_from(OWNERS))
     def claim_and_take(self, owner: str) -> None:
         """As it goes when nothing comes between."""
         before = len(self.broker)
-        self.claim(1)
+        self.claim(1, owner)
         for copy in self.broker[before:]:
             self._take(copy, owner)
 
@@ -224,8 +231,8 @@ class Machine(RuleBasedStateMachine):
             self.expire()
             self.rescue(None)
             self.broker.clear()
-            self.redispatch()
-            self.claim(1)
+            self.redispatch(OWNERS[0])
+            self.claim(1, OWNERS[0])
             for copy in self.broker:
                 self.held.clear()
                 self._take(copy, OWNERS[0])

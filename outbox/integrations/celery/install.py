@@ -71,14 +71,14 @@ def install(
     )
     _require_room(app, outbox)
     nudge = Nudge(app, outbox.telemetry, expires_s=_SHORTEST_LIFE_S)
-    relay = Relay(outbox.store, outbox.channels, CeleryDispatcher(app), outbox.telemetry)
+    relay = Relay(outbox.store, outbox.channels, CeleryDispatcher(app), outbox.telemetry, owner=outbox.owner)
     lifetime = Lifetime(app, outbox)
-    _register_periodic(app, outbox, relay, lifetime, relay_interval_s, maintain_interval_s)
+    request = request_class(lifetime.undertaker)
+    _register_periodic(app, outbox, relay, lifetime, request, relay_interval_s, maintain_interval_s)
     if schedule:
         _schedule(app, relay_interval_s, maintain_interval_s)
     if declare_queues:
         declare(app, RELAY_QUEUE)
-    request = request_class(lifetime.undertaker)
     installed = Installation(relay, nudge, lifetime)
 
     def add(channel: Channel) -> None:
@@ -109,8 +109,9 @@ def _require_room(app: Celery, outbox: Outbox) -> None:
 
 
 def _register_periodic(
-    app: Celery, outbox: Outbox, relay: Relay, lifetime: Lifetime, relay_interval_s: float, maintain_interval_s: float
-) -> None:
+    app: Celery, outbox: Outbox, relay: Relay, lifetime: Lifetime, request: type, relay_interval_s: float,
+    maintain_interval_s: float,
+) -> None:  # fmt: skip
     budget_s = max(0.75, 0.75 * relay_interval_s)
 
     def relay_pass(**_newer: object) -> dict[str, int]:
@@ -120,7 +121,7 @@ def _register_periodic(
         changed = outbox.maintenance.run_once(budget_s=0.8 * maintain_interval_s, should_stop=lifetime.stopping)
         return {service: rows for service, rows in changed.items() if rows}
 
-    register(app, RELAY_TASK, relay_pass, time_limit_s=budget_s + _STUCK_AFTER_S)
+    register(app, RELAY_TASK, relay_pass, time_limit_s=budget_s + _STUCK_AFTER_S, Request=request)
     register(app, MAINTAIN_TASK, maintenance_pass, time_limit_s=maintain_interval_s + _STUCK_AFTER_S)
 
 

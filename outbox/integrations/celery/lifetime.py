@@ -25,6 +25,9 @@ _LOOK_AGAIN_S = 0.5
 """Celery hears a pool process end by a pipe, which closes a moment before the process can be asked how; having come too early,
 it looks again only after five seconds."""
 
+_ON_THE_WAY_S = 1.0
+"""From here to the moment at which the database looks how long ago a claim was."""
+
 _REMEMBERED_TASKS = 100
 """Of one pool process. What is forgotten comes back when its horizon has passed."""
 
@@ -138,36 +141,40 @@ class Undertaker:
         for pid in self._aside.keys() - set(pids):
             self.bury(pid)
 
-    def bury(self, pid: int, *tasks: dict[str, Any]) -> None:
-        """Rescue what process ``pid`` was sending, and release what its tasks had not begun.
+    def bury(self, pid: int, *tasks: dict[str, Any], began_at: float | None = None) -> None:
+        """Rescue what process ``pid`` was sending, and give back what its tasks had not begun, or had claimed themselves.
 
-        Matched by owner, never by lease alone: the lease of a batch says nothing about who took it. Where the database does
-        not answer, time does the same: the lease runs out, the horizon passes.
+        ``began_at`` (seconds since the epoch) is when its last task did. Matched by owner, never by lease alone: the lease of a
+        batch says nothing about who took it. Where the database does not answer, time does the same: the lease runs out, the
+        horizon passes.
         """
         outbox = self._outbox
         tasks = (*tasks, *(kwargs for _until, kwargs in self._aside.pop(pid, ())))
         try:
-            rescued = outbox.maintenance.rescue_owned(outbox.owner_of(pid))
+            released = outbox.maintenance.rescue_owned(outbox.owner_of(pid))
+            if began_at is not None:
+                within_s = time.time() - began_at + _ON_THE_WAY_S
+                released += outbox.maintenance.recall(outbox.owner_of(pid), round(within_s * 1_000))
             claims = [claim for task in tasks for claim in envelope.unpack(task.get("v"), task.get("claims"))]
-            released = outbox.store.release(claims)
+            released += outbox.store.release(claims)
         except (OutboxError, envelope.UnreadableEnvelope) as error:
             _log.warning("the rows of dead process %s wait for their lease to run out: %s", pid, error)
         else:
-            outbox.telemetry.emit(Maintained("rescue of a dead process", rescued + released))
+            outbox.telemetry.emit(Maintained("rescue of a dead process", released))
         finally:
             outbox.store.engine.dispose()
 
 
 def request_class(undertaker: Undertaker) -> type[Request]:
-    """The request class of delivery tasks: hears in the main process that the process of a task was lost."""
+    """The request class of the tasks that claim or deliver: hears in the main process that the process of a task was lost."""
 
-    class DeliveryRequest(Request):
+    class OutboxRequest(Request):
         def __init_subclass__(cls, **options: Any) -> None:
             """Celery derives a class for each task, with an ``on_success`` that calls nobody's."""
             super().__init_subclass__(**options)
             succeed: Any = cls.on_success
 
-            def on_success(self: DeliveryRequest, answer: Any, **kwargs: Any) -> Any:
+            def on_success(self: OutboxRequest, answer: Any, **kwargs: Any) -> Any:
                 failed, result, _runtime = answer
                 if not failed and f"{ASIDE!r}: " in str(result):
                     undertaker.remember(int(self.worker_pid or 0), self.kwargs, self.task.time_limit or 0)
@@ -178,10 +185,11 @@ def request_class(undertaker: Undertaker) -> type[Request]:
         def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
             result = super().on_failure(exc_info, send_failed_event, return_ok)
             if self.worker_pid and _is_lost(exc_info.exception):
-                undertaker.bury(int(self.worker_pid), self.kwargs)
+                tasks = [self.kwargs] if "claims" in self.kwargs else []
+                undertaker.bury(int(self.worker_pid), *tasks, began_at=self.time_start)
             return result
 
-    return DeliveryRequest
+    return OutboxRequest
 
 
 def _is_lost(error: BaseException) -> bool:

@@ -50,6 +50,8 @@ class Settings:
     lease_margin_s: float | None = None
     deaf: bool = False
     """Whether the worker does not hear its pool's processes end, as happens when it comes a moment too early."""
+    plans: str = ""
+    """A directory of plans that workers obey, see :mod:`tests.crash.arming`."""
     conf: dict[str, Any] = field(default_factory=dict)
 
     def to_environment(self) -> dict[str, str]:

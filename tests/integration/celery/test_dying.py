@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from outbox.integrations.celery.names import RELAY_QUEUE, RELAY_TASK
+from tests.crash.arming import Act, Plans
 from tests.integration.celery.application import DEATHS
 from tests.integration.celery.conftest import MakeStack
+from tests.integration.celery.nodes import eventually
 from tests.integration.celery.stack import Stack
 
 LONG_MS = 600_000
@@ -86,6 +89,27 @@ def test_what_a_terminated_task_held_is_brought_back_at_once(
     stack.relay_until(delivered=len(ids))
 
     assert [message.attempt_count for message in stack.messages(ids)] == [2, 2, 1, 1, 1]
+    assert worker.is_running()
+
+
+@pytest.mark.parametrize("moment", ["claim.committed", "publish.next"])
+def test_what_a_pool_process_had_claimed_and_not_published_is_due_again_at_once(
+    make_stack: MakeStack, tmp_path: Path, database_url: str, redis_url: str, moment: str
+) -> None:
+    plans = tmp_path / "plans"
+    plans.mkdir()
+    Plans(plans).lay(moment, {1: Act.KILL})
+    stack = make_stack(database_url, redis_url, horizon_ms=LONG_MS, plans=str(plans))
+    worker = stack.worker(concurrency=1)
+    ids = stack.enqueue("patient", 3)
+    stack.application.app.send_task(RELAY_TASK, queue=RELAY_QUEUE)
+    eventually(Plans(plans).deeds, f"a death at {moment}")
+
+    stack.await_statuses(queued=len(ids))
+
+    assert stack.relay()["claimed"] == len(ids)
+    stack.await_statuses(delivered=len(ids))
+    assert [message.attempt_count for message in stack.messages(ids)] == [1] * len(ids)
     assert worker.is_running()
 
 
