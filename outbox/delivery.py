@@ -3,6 +3,7 @@
 import logging
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -10,6 +11,7 @@ from typing import Any
 
 from outbox.channels.base import Channel
 from outbox.delivery_loop import DeliveryLoop, DeliveryReport, Slot
+from outbox.gatekeeping import RecentHealth
 from outbox.message import Claim
 from outbox.recording import Recorder
 from outbox.senders import Senders
@@ -36,6 +38,7 @@ class Delivery:
         self._loops: set[DeliveryLoop] = set()
         self._loops_changed = threading.Condition()
         self._slow_until: dict[str, float] = {}
+        self._health: defaultdict[str, RecentHealth] = defaultdict(RecentHealth)
 
     def run(
         self,
@@ -61,8 +64,8 @@ class Delivery:
             return DeliveryReport(aside=len(claims))
         room = None if slot is None else partial(self._room, channel, slot)
         loop = DeliveryLoop(
-            self.store, self.recorder, self.senders, self.telemetry, channel, claims, owner=self.owner(), stop_at=stop_at,
-            should_stop=should_stop, capped=capped, watched=watched, room=room,
+            self.store, self.recorder, self.senders, self.telemetry, channel, claims, self._health[channel.name],
+            owner=self.owner(), stop_at=stop_at, should_stop=should_stop, capped=capped, watched=watched, room=room,
         )  # fmt: skip
         with self._loops_changed:
             self._loops.add(loop)

@@ -14,7 +14,7 @@ from functools import partial
 from outbox import checkpoints, transacting
 from outbox.channels.base import Channel
 from outbox.crew import QUICK_S, Run
-from outbox.gatekeeping import WHOLE_CHANNEL, Gatekeeper
+from outbox.gatekeeping import WHOLE_CHANNEL, Gatekeeper, RecentHealth
 from outbox.judging import judge
 from outbox.lifecycle import Status
 from outbox.line import Line
@@ -94,6 +94,7 @@ class DeliveryLoop:
         telemetry: Telemetry,
         channel: Channel,
         claims: Sequence[Claim],
+        health: RecentHealth,
         *,
         owner: str,
         stop_at: float,
@@ -108,7 +109,7 @@ class DeliveryLoop:
         self.waiting = len(claims)
         """How many claims stood in its line when it last came round."""
         self.longest_lease_s = channel.timeout + LEASE_MARGIN_S
-        self._gatekeeper = Gatekeeper(store, recorder, channel, watched=watched)
+        self._gatekeeper = Gatekeeper(store, recorder, channel, health, watched=watched)
         self._store = store
         self._recorder = recorder
         self._senders = senders
@@ -186,7 +187,7 @@ class DeliveryLoop:
             self._stop_at = max(self._stop_at, stop_at)
             self._capped |= capped
             self._gatekeeper.watched |= watched
-            self._gatekeeper.closed.clear()  # these were claimed after that, perhaps to see whether a target is well again
+            self._gatekeeper.begin_anew()
             self._joined.append(claims)
         self._answered.set()
         return True

@@ -163,6 +163,8 @@ class Relay:
         for lane in lanes:
             if self._broker_rests():
                 break
+            if lane.in_flight >= allowed[lane.priority]:
+                continue  # without asking for the database's write lock: whoever frees the allowance says so
             claimed = self._store.claim(lane, limit, _limits(channel, gates, allowed[lane.priority]), self._owner())
             yield claimed, batches(channel, claimed.claims, capped=claimed.capped, watched=any(gate.failures for gate in gates))
 

@@ -21,6 +21,7 @@ from sqlalchemy import (
 
 from outbox.lifecycle import Status
 from outbox.message import Message
+from outbox.store.conditions import in_flight
 from outbox.store.leaping import leap
 from outbox.store.records import Lane, Pending, Stamp
 from outbox.store.schema import claimable, literal
@@ -28,11 +29,13 @@ from outbox.store.sql import Sql, Transaction, columns_of_message, to_message
 
 
 def pending(tx: Transaction, channels: Sequence[str]) -> Pending:
-    """What there is to do for ``channels``, in one statement that reads one index entry per channel and priority."""
+    """What there is to do for ``channels``, in one statement that reads one index entry per channel and priority, and those of
+    what is in flight where something is due.
+    """
     lanes, unstamped, overdue = [], False, False
     for row in tx.execute(_pending(tx.sql), channels=list(channels)):
         if row.kind == "due":
-            lanes.append(Lane(row.channel, row.priority, row.next_attempt_at))
+            lanes.append(Lane(row.channel, row.priority, row.next_attempt_at, row.in_flight))
         elif row.kind == "unstamped":
             unstamped = True
         else:
@@ -65,12 +68,13 @@ def _pending(sql: Sql) -> Any:
     unstamped = select(m.c.seq).where(m.c.status == literal(Status.QUEUED), m.c.stamped == literal(0), known).limit(1)
     overdue = select(m.c.seq).where(m.c.status == literal(Status.DISPATCHED), known, m.c.lease_until < sql.now).limit(1)
     return union_all(
-        select(literal("due").label("kind"), lanes.c.channel, lanes.c.priority, lanes.c.next_attempt_at).where(
-            lanes.c.next_attempt_at <= sql.now, lanes.c.channel.in_(bindparam("channels", expanding=True))
-        ),
-        select(literal("unstamped"), literal(""), none, none).where(unstamped.exists()),
-        select(literal("overdue"), literal(""), none, none).where(overdue.exists()),
-    )
+        select(
+            literal("due").label("kind"), lanes.c.channel, lanes.c.priority, lanes.c.next_attempt_at,
+            in_flight(sql, lanes.c.channel).label("in_flight"),
+        ).where(lanes.c.next_attempt_at <= sql.now, lanes.c.channel.in_(bindparam("channels", expanding=True))),
+        select(literal("unstamped"), literal(""), none, none, none).where(unstamped.exists()),
+        select(literal("overdue"), literal(""), none, none, none).where(overdue.exists()),
+    )  # fmt: skip
 
 
 @lru_cache(maxsize=64)

@@ -16,7 +16,7 @@ from outbox.message import Claim
 from outbox.policy.destination import Limits, Rate, spend, tokens
 from outbox.policy.retry import DEATHS
 from outbox.store import pacing
-from outbox.store.conditions import unexpired
+from outbox.store.conditions import in_flight, unexpired
 from outbox.store.ordering import in_order
 from outbox.store.records import Claimed, Lane
 from outbox.store.schema import claimable, literal, status_in
@@ -166,13 +166,7 @@ def _what_makes_a_claim(m: Table) -> tuple[ColumnElement[Any], ...]:
 
 @lru_cache(maxsize=64)
 def _in_flight(sql: Sql) -> Select[Any]:
-    c = sql.tables.messages.c
-
-    def count(status: Status) -> ColumnElement[int]:
-        here = and_(c.channel == bindparam("channel"), c.status == literal(status))
-        return select(func.count()).select_from(sql.tables.messages).where(here).scalar_subquery()
-
-    return select(count(Status.DISPATCHED) + count(Status.SENDING))
+    return select(in_flight(sql, bindparam("channel")))
 
 
 @lru_cache(maxsize=64)

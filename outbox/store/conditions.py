@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import ARRAY, BigInteger, ColumnElement, Select, any_, func, or_, select
+from sqlalchemy import ARRAY, BigInteger, ColumnElement, Select, and_, any_, func, or_, select
 
 from outbox.lifecycle import Status
 from outbox.store.schema import literal
@@ -17,6 +17,17 @@ def not_waiting_untried(sql: Sql, row: Any) -> ColumnElement[bool]:
 def unexpired(sql: Sql, row: Any) -> ColumnElement[bool]:
     """Exactly at its age a row is kept; one millisecond older it is expired."""
     return or_(row.expires_at.is_(None), row.expires_at >= sql.now)
+
+
+def in_flight(sql: Sql, channel: ColumnElement[str]) -> ColumnElement[int]:
+    """How many of a channel's rows are dispatched or being sent: two ranges of an index."""
+
+    def count(status: Status) -> ColumnElement[int]:
+        m = sql.tables.messages.alias("underway")
+        here = and_(m.c.channel == channel, m.c.status == literal(status))
+        return select(func.count()).select_from(m).where(here).scalar_subquery()
+
+    return count(Status.DISPATCHED) + count(Status.SENDING)
 
 
 def locked_if(sql: Sql, still: ColumnElement[bool]) -> Select[Any]:

@@ -4,7 +4,23 @@ from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import BigInteger, Integer, Select, Text, Update, and_, bindparam, case, delete, or_, select, tuple_, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Integer,
+    Select,
+    Text,
+    Update,
+    and_,
+    bindparam,
+    case,
+    delete,
+    exists,
+    or_,
+    select,
+    tuple_,
+    update,
+)
 
 from outbox.policy.destination import Breaker
 from outbox.store.noting import Note, note
@@ -57,6 +73,12 @@ def note_failures(
         longest_ms=round(breaker.longest_open_s * 1000),
     )
     return frozenset(row.target for row in rows if row.closed_until > 0)
+
+
+def has_failures(tx: Transaction, channel: str, targets: Collection[str]) -> bool:
+    """Whether failures of any of these targets are on record."""
+    records = [{"channel": channel, "target": target} for target in targets]
+    return bool(tx.execute_on(_has_failures(tx.sql), records).scalar_one())
 
 
 def note_successes(tx: Transaction, channel: str, targets: Collection[str]) -> frozenset[str]:
@@ -199,13 +221,18 @@ def _count_failures(sql: Sql) -> Any:
 @lru_cache(maxsize=64)
 def _forget_failures(sql: Sql) -> Any:
     g = sql.tables.gates
+    return delete(g).where(_breakers_of_records(sql)).returning(g.c.target, g.c.closed_until)
+
+
+@lru_cache(maxsize=64)
+def _has_failures(sql: Sql) -> Select[Any]:
+    return select(exists(select(sql.tables.gates.c.target).where(_breakers_of_records(sql))))
+
+
+def _breakers_of_records(sql: Sql) -> ColumnElement[bool]:
+    g = sql.tables.gates
     r = sql.dialect.records("r", {"channel": Text(), "target": Text()})
-    wanted = select(r.c.channel, r.c.target)
-    return (
-        delete(g)
-        .where(g.c.kind == literal(GateKind.BREAKER), tuple_(g.c.channel, g.c.target).in_(wanted))
-        .returning(g.c.target, g.c.closed_until)
-    )
+    return and_(g.c.kind == literal(GateKind.BREAKER), tuple_(g.c.channel, g.c.target).in_(select(r.c.channel, r.c.target)))
 
 
 @lru_cache(maxsize=64)

@@ -51,6 +51,8 @@ class Lane:
     channel: str
     priority: int
     oldest_due_at: int
+    in_flight: int = 0
+    """How many rows of the channel, of whatever priority, are dispatched or being sent."""
 
 
 @dataclass(frozen=True, slots=True)

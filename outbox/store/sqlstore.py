@@ -218,6 +218,8 @@ class SQLStore:
         return self._write(gating.note_failures, channel, failures, breaker, reason=reason)
 
     def note_successes(self, channel: str, targets: Collection[str]) -> frozenset[str]:
+        if not self._read(gating.has_failures, channel, targets):
+            return frozenset()  # as of most targets, even while one fails: that is no business for the write lock
         return self._write(gating.note_successes, channel, targets)
 
     def gates(self, *, closed_only: bool = True) -> list[Gate]:

@@ -1,9 +1,11 @@
 """A breaker that opens while a task is under way."""
 
+import time
+
 from outbox import Outbox, RetryLater
 from outbox.policy.destination import Breaker
 from outbox.store.records import GateState
-from tests.integration.loops.scene import Chat, deliver, enqueue_many, raising, statuses
+from tests.integration.loops.scene import Chat, claim, deliver, enqueue_many, raising, rows, statuses
 
 
 def test_a_task_sends_nothing_more_once_a_breaker_has_opened_and_gives_back_what_it_has_not_begun(outbox: Outbox) -> None:
@@ -60,3 +62,39 @@ def test_what_waits_behind_one_that_is_given_back_is_given_back_too(outbox: Outb
     assert statuses(outbox, us) == ["delivered"] * 12
     assert statuses(outbox, talk) == ["queued"] * 2
     assert report.released == 2
+
+
+def test_what_was_claimed_before_another_task_saw_a_breaker_open_is_given_back_unsent(outbox: Outbox) -> None:
+    chat = Chat(behaviour={"them": raising(RetryLater("down"))}, concurrency=5, target_breaker=Breaker(failures=5))
+    outbox.register(chat)
+    enqueue_many(outbox, 10, target="them")
+    first = claim(outbox)
+    them, us = [], []
+    for _ in range(10):
+        them += enqueue_many(outbox, 1, target="them")
+        us += enqueue_many(outbox, 1, target="us")
+    second = claim(outbox)
+    deliver(outbox, first)
+    chat.sent.clear()
+
+    report = deliver(outbox, second)
+
+    assert chat.sent == ["us"] * 10
+    assert statuses(outbox, us) == ["delivered"] * 10
+    assert report.released == 10
+    assert [(row.status, row.attempt_count) for row in rows(outbox, them)] == [("queued", 0)] * 10
+
+
+def test_what_may_probe_a_breaker_that_opened_a_moment_ago_is_sent(outbox: Outbox) -> None:
+    """Breakers may be open for a shorter time than a process remembers that they have opened."""
+    breaker = Breaker(failures=1, open_s=0.05, longest_open_s=0.05)
+    chat = Chat(behaviour=raising(RetryLater("down")), target_breaker=breaker)
+    outbox.register(chat)
+    enqueue_many(outbox, 1, target="them")
+    deliver(outbox)
+    enqueue_many(outbox, 1, target="them")
+    time.sleep(0.06)
+
+    deliver(outbox)
+
+    assert chat.sent == ["them"] * 2

@@ -77,6 +77,27 @@ def test_a_relay_pass_costs_by_its_looks_and_not_by_its_rows(outbox: Outbox, row
     assert spent.statements == statements
 
 
+def test_a_pass_beside_a_full_allowance_looks_and_asks_for_no_lock(outbox: Outbox) -> None:
+    outbox.register(Chat(max_in_flight=10))
+    enqueue_many(outbox, 30)
+    assert len(relayed(outbox).claims) == 10
+    with recorded(outbox.store) as sent:
+        assert relayed(outbox).claims == []
+    assert [each.sql.split()[0] for each in sent] == ["WITH", "SELECT"]  # what is pending; the gates
+
+
+def test_successes_ask_for_no_lock_unless_failures_are_on_record(outbox: Outbox) -> None:
+    outbox.register(Chat(batch_size=10, concurrency=10))
+    enqueue_many(outbox, 20, target="them")
+    first, second = relayed(outbox).batches
+    with recorded(outbox.store) as sent:
+        deliver(outbox, first.claims, watched=True)
+    assert [each.sql.split()[0] for each in sent] == ["UPDATE", "UPDATE", "SELECT"]
+    with recorded(outbox.store) as sent:
+        deliver(outbox, second.claims, watched=True)
+    assert len(sent) == 2  # a moment ago there were none on record
+
+
 def test_a_thousand_rows_travel_in_ten_broker_messages(outbox: Outbox) -> None:
     outbox.register(Chat(batch_size=100))
     enqueue_many(outbox, 1000)
