@@ -40,6 +40,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(mark)
         if item.get_closest_marker("rabbitmq"):
             item.add_marker(pytest.mark.xdist_group("rabbitmq"))  # a node is too heavy for one per process
+        if long_on := item.get_closest_marker("long_on"):
+            chosen: str = item.callspec.id  # type: ignore[attr-defined]
+            if not {chosen, *chosen.split("-")}.isdisjoint(long_on.args):
+                item.add_marker("long")
 
 
 @pytest.fixture(scope="session")

@@ -102,7 +102,7 @@ def paths(ids: dict[str, str]) -> list[str]:
 @pytest.mark.parametrize(
     ("size", "scheme"),
     [
-        pytest.param(DESKTOP, "light", id="desktop-light"),
+        pytest.param(DESKTOP, "light", id="desktop-light", marks=pytest.mark.long),
         pytest.param(DESKTOP, "dark", id="desktop-dark", marks=pytest.mark.long),
         pytest.param(PHONE, "light", id="phone-light", marks=pytest.mark.long),
         pytest.param(PHONE, "dark", id="phone-dark"),

@@ -219,6 +219,7 @@ def ada(request: pytest.FixtureRequest, outbox: Outbox, outbox_url: str) -> Iter
             yield AtTheCommandLine(outbox_url)
 
 
+@pytest.mark.long_on("postgresql-dashboard")
 def test_a_provider_is_down_and_nothing_is_lost(
     outbox: Outbox,
     provider: Provider,

@@ -35,6 +35,7 @@ def service(tmp_path: Path) -> Iterator[Callable[..., Service]]:
         one.close()
 
 
+@pytest.mark.long_on("prefork")
 @pytest.mark.parametrize("pool", ["prefork", "threads"])
 def test_when_the_supervisor_is_killed_no_process_of_it_stays_behind(service: Callable[..., Service], pool: str) -> None:
     running = service(pool=pool)

@@ -105,9 +105,7 @@ def service(tmp_path: Path, channels: Path) -> Iterator[Callable[..., Service]]:
         one.close()
 
 
-@pytest.mark.parametrize(
-    "database_url", ["sqlite", pytest.param("postgresql", marks=[pytest.mark.postgres, pytest.mark.long])], indirect=True
-)
+@pytest.mark.long_on("postgresql")
 def test_one_command_delivers_what_an_application_commits(
     service: Callable[..., Service], receiver: Receiver, database_url: str
 ) -> None:

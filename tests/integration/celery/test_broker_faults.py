@@ -6,6 +6,7 @@ import re
 import time
 from pathlib import Path
 
+import pytest
 import redis
 
 from outbox.telemetry import BrokerFailed, Event, NudgeFailed
@@ -31,6 +32,7 @@ def test_what_a_broker_lost_is_published_again_and_arrives_once(
     stack.was_sent_once(ids)
 
 
+@pytest.mark.long_on("postgresql")
 def test_a_broker_that_repeats_every_message_sends_nothing_twice(
     make_stack: MakeStack, database_url: str, redis_url: str
 ) -> None:

@@ -2,12 +2,15 @@
 
 from itertools import groupby
 
+import pytest
+
 from outbox import NewMessage
 from tests.integration.celery.conftest import MakeStack
 
 BULK, LOOP, KEYS, PER_KEY = 6_000, 3_000, 50, 20
 
 
+@pytest.mark.long_on("postgresql")
 def test_two_relays_two_beats_and_four_workers_deliver_ten_thousand_messages_once_each_and_in_order(
     make_stack: MakeStack, database_url: str, redis_url: str
 ) -> None:

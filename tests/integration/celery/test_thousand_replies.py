@@ -23,6 +23,7 @@ def script(chat: str, reply: int) -> dict[str, object]:
     return {"reply": reply, "raises": "retry"} if (chat, reply) in STUMBLING else {"reply": reply}
 
 
+@pytest.mark.long_on("postgresql")
 @pytest.mark.proves("T40", "R17")
 def test_every_chat_but_the_one_that_is_down_hears_its_replies_once_and_in_order(
     make_stack: MakeStack, database_url: str, redis_url: str

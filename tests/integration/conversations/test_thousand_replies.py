@@ -25,6 +25,8 @@ STUMBLING = frozenset(random.Random(29953).sample(EVERY_REPLY, len(EVERY_REPLY) 
 PAUSE = 5 * SECOND
 TTL_S = 30 * 60
 
+pytestmark = pytest.mark.long_on("postgresql")
+
 
 class Platform(Channel):
     """Twenty chats on the other side; what it said in each is what people there have read."""

@@ -17,6 +17,7 @@ def shop(sqlite_outbox_url: str) -> Manage:
     return Manage(sqlite_outbox_url)
 
 
+@pytest.mark.long_on("sqlite")
 def test_the_verbs_of_the_command_work_on_djangos_database(outbox: Outbox, outbox_url: str) -> None:
     shop = Manage(outbox_url)
     with outbox.store.engine.begin() as connection:

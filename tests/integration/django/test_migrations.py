@@ -77,6 +77,7 @@ def test_the_migrations_make_what_the_schema_says(manage: Manage) -> None:
     outbox.close()
 
 
+@pytest.mark.long_on("sqlite")
 def test_djangos_models_have_the_columns_of_the_tables(manage: Manage) -> None:
     manage("migrate")
     spelt = [line.split("|") for line in manage.shell(SPELL_BOTH).splitlines() if "|" in line]
@@ -107,6 +108,7 @@ def test_migrate_goes_on_where_outbox_db_upgrade_was_and_the_other_way_round(man
     outbox.close()
 
 
+@pytest.mark.long_on("sqlite")
 def test_migrate_stops_at_the_revision_of_its_migration(manage: Manage) -> None:
     manage("migrate", "outbox", "0001")
     assert not is_current(manage.database_url)
@@ -126,6 +128,7 @@ def test_a_failed_migrate_leaves_nothing_behind(manage: Manage) -> None:
     outbox.close()
 
 
+@pytest.mark.long_on("sqlite")
 def test_the_tables_are_made_under_another_name_where_the_settings_say_so(manage: Manage) -> None:
     renamed = {"OUTBOX": {"TABLE": "shop_outbox"}}
     manage("migrate", **renamed)
@@ -135,6 +138,7 @@ def test_the_tables_are_made_under_another_name_where_the_settings_say_so(manage
     outbox.close()
 
 
+@pytest.mark.long_on("sqlite")
 def test_only_the_outboxs_own_database_gets_its_tables(manage: Manage, tmp_path: Path) -> None:
     elsewhere = {"ENGINE": "django.db.backends.sqlite3", "NAME": str(tmp_path / "messages.db")}
     settings = {"OUTBOX": {"DATABASE": "messages"}, "DATABASES": {"messages": elsewhere}}

@@ -26,11 +26,7 @@ SUITES = sorted(
 
 
 @pytest.mark.proves("R1", "R21")
-@pytest.mark.parametrize(
-    "database_url",
-    [pytest.param("sqlite", marks=pytest.mark.long), pytest.param("postgresql", marks=pytest.mark.postgres)],
-    indirect=True,
-)
+@pytest.mark.long_on("sqlite")
 @pytest.mark.timeout(300)
 def test_the_django_suites_pass(manage: Manage) -> None:
     _run(manage, SUITES)
