@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from outbox.channels.base import Channel
+from outbox.clock import Clock
 from outbox.delivery_loop import DeliveryLoop, DeliveryReport, Slot
 from outbox.gatekeeping import RecentHealth
 from outbox.message import Claim
@@ -29,7 +30,7 @@ _SEND_S = 0.05
 class Delivery:
     """What the delivery tasks of one process share: the store, the senders, and outcomes that could not be recorded yet."""
 
-    def __init__(self, store: Store, telemetry: Telemetry, owner: Callable[[], str]) -> None:
+    def __init__(self, store: Store, telemetry: Telemetry, owner: Callable[[], str], clock: Clock | None = None) -> None:
         self.store = store
         self.telemetry = telemetry
         self.owner = owner
@@ -38,7 +39,7 @@ class Delivery:
         self._loops: set[DeliveryLoop] = set()
         self._loops_changed = threading.Condition()
         self._slow_until: dict[str, float] = {}
-        self._health: defaultdict[str, RecentHealth] = defaultdict(RecentHealth)
+        self._health: defaultdict[str, RecentHealth] = defaultdict(lambda: RecentHealth(clock))
 
     def run(
         self,
@@ -76,6 +77,10 @@ class Delivery:
             if not loop.is_aside:
                 self._remove(loop)
         return loop.report
+
+    def forget_health(self, channel: str) -> None:
+        """Somebody knows better than what this process has learned of the channel's targets."""
+        self._health.pop(channel, None)
 
     def close(self, channels: Sequence[Channel], timeout_s: float = 5.0) -> None:
         """Stop sending, wait for the tasks under way, and record what could not be recorded so far.

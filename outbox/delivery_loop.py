@@ -116,7 +116,7 @@ class DeliveryLoop:
         self._telemetry = telemetry
         self._stop_at = stop_at
         self._should_stop = should_stop
-        self._stopping = False
+        self._stopping = WHOLE_CHANNEL in self._gatekeeper.closed
         self._room = room
         self._line = Line(key_window=channel.key_window)
         self._under_way: set[Job] = set()

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from functools import partial
 
 from outbox.channels.base import Channel
+from outbox.clock import Clock
 from outbox.message import Message
 from outbox.outcome import Deferred, Delivered, Outcome, Rejected, Retry, Unknown
 from outbox.policy import retry
@@ -23,16 +24,20 @@ _WELL_FOR_S = 0.25
 
 
 class RecentHealth:
-    """What one process has learned a moment ago of a channel's targets, so that not each of its tasks has to learn it anew."""
+    """What one process has learned a moment ago of a channel's targets, so that not each of its tasks has to learn it anew.
 
-    def __init__(self) -> None:
+    Moments are those of ``clock`` where there is one, whose owner may advance it until breakers are half open; else of one that
+    never jumps.
+    """
+
+    def __init__(self, clock: Clock | None = None) -> None:
+        self._clock = clock
         self._closed_until: dict[str, float] = {}
         self._well_until: dict[str, float] = {}
 
     def open_breakers(self, targets: Collection[str], open_s: float) -> None:
         """The breakers of these have opened, for so many seconds at the least."""
-        until = time.monotonic() + min(open_s, _CLOSED_FOR_S)
-        self._closed_until |= dict.fromkeys(targets, until)
+        self._remember(self._closed_until, targets, min(open_s, _CLOSED_FOR_S))
 
     def close_breakers(self, targets: Collection[str]) -> None:
         """Successes were heard of these."""
@@ -41,7 +46,7 @@ class RecentHealth:
 
     def closed(self) -> set[str]:
         """Whose breaker has opened a moment ago."""
-        now = time.monotonic()
+        now = self._now()
         return {target for target, until in list(self._closed_until.items()) if now < until}
 
     def has_failed(self, target: str) -> None:
@@ -50,11 +55,21 @@ class RecentHealth:
 
     def is_clean(self, targets: Collection[str]) -> None:
         """No failures of these are on record."""
-        self._well_until |= dict.fromkeys(targets, time.monotonic() + _WELL_FOR_S)
+        self._remember(self._well_until, targets, _WELL_FOR_S)
 
     def is_well(self, target: str) -> bool:
         """Whether, as of a moment ago, no failures of it are on record."""
-        return time.monotonic() < self._well_until.get(target, 0.0)
+        return self._now() < self._well_until.get(target, 0.0)
+
+    def _remember(self, until: dict[str, float], targets: Collection[str], for_s: float) -> None:
+        """And forget what has passed: a process meets any number of targets in its life."""
+        now = self._now()
+        for target in [target for target, moment in list(until.items()) if moment <= now]:
+            until.pop(target, None)
+        until.update(dict.fromkeys(targets, now + for_s))
+
+    def _now(self) -> float:
+        return time.monotonic() if self._clock is None else self._clock.now_ms() / 1000
 
 
 class Gatekeeper:

@@ -80,7 +80,8 @@ class Outbox:
         self._start_token = secrets.token_hex(4)
         self.on_commit: transactions.OnCommit | None = None
         """Called after each commit that holds new messages, once for each of their channels: the nudge. It must not block."""
-        self.delivery = Delivery(self.store, self.telemetry, self.owner)
+        self._clock = clock
+        self.delivery = Delivery(self.store, self.telemetry, self.owner, clock)
         self.maintenance = Maintenance(self.store, self.channels, self.telemetry, retention or Retention())
         _forget_after_fork(ref(self))
         self.preparer = Preparer(self.channels, payload_limit)
@@ -310,7 +311,9 @@ class Outbox:
 
     def resume(self, channel: str, *, target: str | None = None, reason: str | None = None, actor: str | None = None) -> int:
         """Open a channel, or one of its targets, again, whoever closed it, on record; returns how many gates there were."""
-        return self.store.reopen(channel, target, actor=actor, reason=reason)
+        gates = self.store.reopen(channel, target, actor=actor, reason=reason)
+        self.delivery.forget_health(channel)
+        return gates
 
     def relay_once(self, *, budget_s: float = 0.75) -> RelayReport:
         """One relay pass that delivers in this process, without a broker: for tests, scripts and small tools."""
@@ -357,7 +360,7 @@ def _forget_after_fork(outbox: "ref[Outbox]") -> None:
         here = outbox()
         if here is not None:
             here.store.after_fork()
-            here.delivery = Delivery(here.store, here.telemetry, here.owner)
+            here.delivery = Delivery(here.store, here.telemetry, here.owner, here._clock)
 
     os.register_at_fork(after_in_child=begin_anew)
 

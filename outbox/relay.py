@@ -20,6 +20,8 @@ from outbox.telemetry import BrokerFailed, Pulled, RelayIdled, RelayPassed, Tele
 _log = logging.getLogger("outbox")
 
 CLAIM_LIMIT = 500
+_WORTH_A_CLAIM = 10
+"""One part in so many of an allowance: where less is free, more will be in a moment."""
 _STAMP_LIMIT = 500
 _FIRST_BROKER_PAUSE_S = 1.0
 _LONGEST_BROKER_PAUSE_S = 30.0
@@ -71,8 +73,13 @@ class Relay:
         self._broker_failures = 0
         self._broker_rests_until = 0.0
 
-    def run_once(self, *, budget_s: float = 0.75, should_stop: Callable[[], bool] = lambda: False) -> RelayReport:
+    def run_once(
+        self, *, budget_s: float = 0.75, should_stop: Callable[[], bool] = lambda: False, woken: bool = False
+    ) -> RelayReport:
         """Dispatch until nothing is due, every allowance is used, or the budget (seconds) is spent.
+
+        Beside an allowance that is almost used up each message that ends leaves room for one: a pass that was ``woken`` leaves
+        such crumbs to the next tick, or until there are more.
 
         While the broker refuses, passes do nothing for a growing while: the rows stay due and nothing is charged. A channel
         that fails by itself does not stop the others; what it failed with is raised when they have had their turn.
@@ -81,8 +88,9 @@ class Relay:
         failures: dict[str, Exception] = {}
         started = time.monotonic()
         while not self._broker_rests() and not should_stop():
-            if not self._round(report, failures) or time.monotonic() - started >= budget_s:
+            if not self._round(report, failures, crumbs=not woken) or time.monotonic() - started >= budget_s:
                 break
+            woken = True
         if report.claimed or report.redispatched:
             self._telemetry.emit(RelayPassed(report.claimed, report.redispatched, report.tasks, _since(started)))
         else:
@@ -112,7 +120,7 @@ class Relay:
                 return ready[0]
         return None
 
-    def _round(self, report: RelayReport, failures: dict[str, Exception]) -> bool:
+    def _round(self, report: RelayReport, failures: dict[str, Exception], *, crumbs: bool) -> bool:
         """One look at everything that is pending; whether another look may find more."""
         names = [channel.name for channel in self._channels]
         pending = self._store.pending(names)
@@ -130,7 +138,7 @@ class Relay:
             try:
                 if pending.overdue:
                     moved += self._redispatch(channel, report)
-                moved += self._claim(channel, lanes.get(channel.name, ()), here, report)
+                moved += self._claim(channel, lanes.get(channel.name, ()), here, report, crumbs=crumbs)
             except OutboxError:  # the database as a whole: the others would fare no better
                 raise
             except Exception as error:
@@ -147,25 +155,28 @@ class Relay:
         report.redispatched += len(claims)
         return len(claims)
 
-    def _claim(self, channel: Channel, lanes: Sequence[Lane], gates: Sequence[Gate], report: RelayReport) -> int:
+    def _claim(
+        self, channel: Channel, lanes: Sequence[Lane], gates: Sequence[Gate], report: RelayReport, *, crumbs: bool
+    ) -> int:
         moved = 0
-        for claimed, ready in self._claims(channel, lanes, gates, self._claim_limit):
+        for claimed, ready in self._claims(channel, lanes, gates, self._claim_limit, crumbs=crumbs):
             if ready and self._dispatch(ready, report):
                 report.claimed += len(claimed.claims)
             moved += claimed.moved
         return moved
 
     def _claims(
-        self, channel: Channel, lanes: Sequence[Lane], gates: Sequence[Gate], limit: int
+        self, channel: Channel, lanes: Sequence[Lane], gates: Sequence[Gate], limit: int, *, crumbs: bool = True
     ) -> Iterator[tuple[Claimed, list[Batch]]]:
         """Claim lane after lane, unless the broker refused what came of the one before."""
         allowed = shares(channel.max_in_flight, [lane.priority for lane in lanes])
         for lane in lanes:
             if self._broker_rests():
                 break
-            if lane.in_flight >= allowed[lane.priority]:
+            share = allowed[lane.priority]
+            if share - lane.in_flight < (1 if crumbs else worth_a_claim(share)):
                 continue  # without asking for the database's write lock: whoever frees the allowance says so
-            claimed = self._store.claim(lane, limit, _limits(channel, gates, allowed[lane.priority]), self._owner())
+            claimed = self._store.claim(lane, limit, _limits(channel, gates, share), self._owner())
             yield claimed, batches(channel, claimed.claims, capped=claimed.capped, watched=any(gate.failures for gate in gates))
 
     def _dispatch(self, ready: Sequence[Batch], report: RelayReport) -> bool:
@@ -199,6 +210,11 @@ class Relay:
     def _defaults_of(self, message: Message) -> Stamp:
         channel = self._channels.get(message.channel)
         return Stamp(message.id, channel.max_attempts, channel.ttl_ms, _ordering_key(channel, message))
+
+
+def worth_a_claim(allowance: int) -> int:
+    """How many messages must have left a channel's allowance for it to be worth while to claim others."""
+    return max(1, allowance // _WORTH_A_CLAIM)
 
 
 def _since(started: float) -> int:

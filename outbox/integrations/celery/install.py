@@ -16,10 +16,10 @@ from outbox.integrations.celery.dispatching import CeleryDispatcher
 from outbox.integrations.celery.installations import remember
 from outbox.integrations.celery.lifetime import ASIDE, Lifetime, request_class
 from outbox.integrations.celery.names import MAINTAIN_TASK, RELAY_QUEUE, RELAY_TASK, channel_queue, deliver_task
-from outbox.integrations.celery.nudge import Nudge
+from outbox.integrations.celery.nudge import Freed, Nudge
 from outbox.integrations.celery.registering import declare, register
 from outbox.outbox import Outbox
-from outbox.relay import Batch, Relay
+from outbox.relay import Batch, Relay, worth_a_claim
 from outbox.tasks.calls import CHANNEL
 
 _log = logging.getLogger("outbox.celery")
@@ -114,8 +114,8 @@ def _register_periodic(
 ) -> None:  # fmt: skip
     budget_s = max(0.75, 0.75 * relay_interval_s)
 
-    def relay_pass(**_newer: object) -> dict[str, int]:
-        return asdict(relay.run_once(budget_s=budget_s, should_stop=lifetime.stopping))
+    def relay_pass(woken: object = False, **_newer: object) -> dict[str, int]:
+        return asdict(relay.run_once(budget_s=budget_s, should_stop=lifetime.stopping, woken=bool(woken)))
 
     def maintenance_pass(**_newer: object) -> dict[str, int]:
         changed = outbox.maintenance.run_once(budget_s=0.8 * maintain_interval_s, should_stop=lifetime.stopping)
@@ -147,12 +147,13 @@ def _register_delivery(
             channel, batch.claims, budget_s=budget_s, should_stop=installed.lifetime.stopping, capped=batch.capped,
             watched=batch.watched, slot=None if suspect or any(claim.suspect for claim in batch.claims) else slot(),
         )  # fmt: skip
-        if report.leaves_work:
+        if report.unblocked or report.released or (report.freed and freed.is_enough(len(batch.claims))):
             installed.nudge()
         aside = {ASIDE: report.aside} if report.aside else {}
         return {**report.statuses, "refused": report.refused, "released": report.released, **aside}
 
     name = deliver_task(channel.name)
+    freed = Freed(worth_a_claim(channel.max_in_flight))
 
     def slot() -> Slot | None:
         """What the task may give up. Not so one whose message may kill its process again: it must take nobody along."""

@@ -20,10 +20,30 @@ _COMMIT_S = 0.002
 """A bare connection reports its commit just before it: about as long as that takes."""
 _PAUSE_S = 0.05
 """Between two wake-ups of the relay: the pass that one began sees what is committed meanwhile."""
+_FREED_S = 0.25
+"""Between two wake-ups for a few messages that have left an allowance."""
 _REST_S = 5.0
 """Pause after a failure: while the broker is away, beat's ticks are as good."""
 _ENOUGH_WAITING = 10
 """Where so many wait, nobody relays at the moment, and more would only fill the broker."""
+
+
+class Freed:
+    """What the tasks of one process free of a channel's allowance, until it is worth while to wake the relay for it."""
+
+    def __init__(self, enough: int) -> None:
+        self._enough = enough
+        self._count = 0
+        self._since = time.monotonic()
+
+    def is_enough(self, count: int) -> bool:
+        """Whether, with ``count`` more, it is: there are many by now, or, among many processes, some time has passed."""
+        now = time.monotonic()
+        self._count += count
+        if self._count < self._enough and now - self._since < _FREED_S:
+            return False
+        self._count, self._since = 0, now
+        return True
 
 
 class Nudge:
@@ -90,7 +110,7 @@ class Nudge:
                 deliver_task(channel), envelope.pull(), {**options, "kwargsrepr": "{}", "expires": self._expires_s}
             )
         if wanted - idle and self._publisher.waiting(RELAY_QUEUE) < _ENOUGH_WAITING:
-            yield Publication(RELAY_TASK, {}, {"queue": RELAY_QUEUE, "expires": self._expires_s})
+            yield Publication(RELAY_TASK, {"woken": True}, {"queue": RELAY_QUEUE, "expires": self._expires_s})
 
     def _is_idle(self, channel: str) -> bool:
         return deliver_task(channel) in self._app.tasks and self._publisher.waiting(channel_queue(channel)) == 0

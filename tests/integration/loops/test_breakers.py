@@ -5,6 +5,8 @@ import time
 from outbox import Outbox, RetryLater
 from outbox.policy.destination import Breaker
 from outbox.store.records import GateState
+from outbox.testing import FakeClock
+from tests.integration.conftest import OpenOutbox
 from tests.integration.loops.scene import Chat, claim, deliver, enqueue_many, raising, rows, statuses
 
 
@@ -85,6 +87,22 @@ def test_what_was_claimed_before_another_task_saw_a_breaker_open_is_given_back_u
     assert [(row.status, row.attempt_count) for row in rows(outbox, them)] == [("queued", 0)] * 10
 
 
+def test_what_was_claimed_before_another_task_saw_the_channels_breaker_open_is_given_back_untaken(outbox: Outbox) -> None:
+    chat = Chat(behaviour=raising(RetryLater("down")), target_breaker=None, channel_breaker=Breaker(failures=2))
+    outbox.register(chat)
+    enqueue_many(outbox, 2)
+    first = claim(outbox)
+    ids = enqueue_many(outbox, 5)
+    second = claim(outbox)
+    deliver(outbox, first)
+    chat.sent.clear()
+
+    report = deliver(outbox, second)
+
+    assert (chat.sent, report.released) == ([], 5)
+    assert [(row.status, row.lease) for row in rows(outbox, ids)] == [("queued", 0)] * 5
+
+
 def test_what_may_probe_a_breaker_that_opened_a_moment_ago_is_sent(outbox: Outbox) -> None:
     """Breakers may be open for a shorter time than a process remembers that they have opened."""
     breaker = Breaker(failures=1, open_s=0.05, longest_open_s=0.05)
@@ -94,6 +112,34 @@ def test_what_may_probe_a_breaker_that_opened_a_moment_ago_is_sent(outbox: Outbo
     deliver(outbox)
     enqueue_many(outbox, 1, target="them")
     time.sleep(0.06)
+
+    deliver(outbox)
+
+    assert chat.sent == ["them"] * 2
+
+
+def test_what_an_operator_resumed_is_sent_at_once(outbox: Outbox) -> None:
+    chat = Chat(behaviour=raising(RetryLater("down")), target_breaker=Breaker(failures=1))
+    outbox.register(chat)
+    enqueue_many(outbox, 1, target="them")
+    deliver(outbox)
+    ids = enqueue_many(outbox, 1, target="them")
+
+    outbox.resume("chat", target="them")
+    deliver(outbox)
+
+    assert chat.sent == ["them"] * 3  # the first one's retry is due, too
+    assert [row.attempt_count for row in rows(outbox, ids)] == [1]
+
+
+def test_a_clock_that_is_advanced_lets_the_next_one_probe(open_outbox: OpenOutbox, clock: FakeClock) -> None:
+    outbox = open_outbox(clock=clock)
+    chat = Chat(behaviour=raising(RetryLater("down")), target_breaker=Breaker(failures=1))
+    outbox.register(chat)
+    enqueue_many(outbox, 1, target="them")
+    deliver(outbox)
+    enqueue_many(outbox, 1, target="them")
+    clock.advance(31_000)
 
     deliver(outbox)
 

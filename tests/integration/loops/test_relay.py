@@ -92,6 +92,23 @@ def test_what_is_above_the_channels_allowance_waits_and_the_task_asks_for_more(o
     assert statuses(outbox, ids).count("queued") == 6
 
 
+def test_a_pass_that_was_woken_leaves_crumbs_of_an_allowance_to_the_tick(outbox: Outbox) -> None:
+    """Else each message that ends beside a full allowance costs a claim, a publication and a task for the next one."""
+    outbox.register(Chat(max_in_flight=20))
+    enqueue_many(outbox, 30)
+    first, second, third, *_ = claim(outbox)
+
+    def claimed(**options: bool) -> int:
+        return relay(outbox, Capture()).run_once(**options).claimed
+
+    deliver(outbox, [first])
+    assert claimed(woken=True) == 0
+    deliver(outbox, [second])
+    assert claimed(woken=True) == 2
+    deliver(outbox, [third])
+    assert (claimed(woken=True), claimed()) == (0, 1)
+
+
 def test_a_stalled_channel_fills_its_own_allowance_and_nothing_else(outbox: Outbox) -> None:
     outbox.register(Chat("stalled", max_in_flight=2))
     outbox.register(Chat("lively"))
