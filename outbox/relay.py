@@ -169,15 +169,18 @@ class Relay:
         self, channel: Channel, lanes: Sequence[Lane], gates: Sequence[Gate], limit: int, *, crumbs: bool = True
     ) -> Iterator[tuple[Claimed, list[Batch]]]:
         """Claim lane after lane, unless the broker refused what came of the one before."""
-        allowed = shares(channel.max_in_flight, [lane.priority for lane in lanes])
+        share = shares(channel.max_in_flight, [lane.priority for lane in lanes])
+        held = self._store.in_flight(channel.name) if len(lanes) > 1 else {}
+        limits = _limits(channel, gates)
         for lane in lanes:
             if self._broker_rests():
                 break
-            share = allowed[lane.priority]
-            if share - lane.in_flight < (1 if crumbs else worth_a_claim(share)):
+            room = share[lane.priority] - held.get(lane.priority, 0)
+            if min(room, channel.max_in_flight - lane.in_flight) < (1 if crumbs else worth_a_claim(share[lane.priority])):
                 continue  # without asking for the database's write lock: whoever frees the allowance says so
-            claimed = self._store.claim(lane, limit, _limits(channel, gates, share), self._owner())
-            yield claimed, batches(channel, claimed.claims, capped=claimed.capped, watched=any(gate.failures for gate in gates))
+            claimed = self._store.claim(lane, min(limit, room), limits, self._owner())
+            capped = claimed.capped or len(claimed.claims) >= room
+            yield claimed, batches(channel, claimed.claims, capped=capped, watched=any(gate.failures for gate in gates))
 
     def _dispatch(self, ready: Sequence[Batch], report: RelayReport) -> bool:
         try:
@@ -242,11 +245,11 @@ def _is_closed(gates: Sequence[Gate]) -> bool:
     return any(gate.state is GateState.CLOSED and not gate.target for gate in gates)
 
 
-def _limits(channel: Channel, gates: Sequence[Gate], share: int) -> Limits:
+def _limits(channel: Channel, gates: Sequence[Gate]) -> Limits:
     """The channel's limits, with the targets that are closed or half open now."""
     closed = {gate.target: gate.closed_until for gate in gates if gate.state is GateState.CLOSED}
     probed = frozenset(gate.target for gate in gates if gate.state is GateState.HALF_OPEN)
-    return replace(channel.limits(), max_in_flight=share, closed=closed, probed=probed - closed.keys())
+    return replace(channel.limits(), closed=closed, probed=probed - closed.keys())
 
 
 def batches(channel: Channel, claims: Sequence[Claim], *, capped: bool = False, watched: bool = False) -> list[Batch]:

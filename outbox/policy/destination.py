@@ -154,9 +154,14 @@ def _wait_ms(place: int, rate: Rate | None, limits: Limits) -> float:
 
 
 def shares(cap: int, priorities: Sequence[int]) -> dict[int, int]:
-    """How far each priority may fill a channel's allowance, given those with due rows, highest first.
+    """How much of a channel's allowance the messages of each priority may have, given those with due rows, highest first.
 
-    The lowest may fill all of it, each above nine tenths of the next: a flood of urgent messages leaves room for the others.
+    The highest may have nine tenths of what it would have alone, for each other one that waits, and so on with what is left:
+    a flood of urgent messages leaves room for the others, and a flood of others does not take up again what it frees.
     """
-    below = range(len(priorities) - 1, -1, -1)
-    return {priority: max(1, math.ceil(cap * 0.9**others)) for priority, others in zip(priorities, below, strict=True)}
+    shares: dict[int, int] = {}
+    left = cap
+    for others, priority in zip(range(len(priorities) - 1, -1, -1), priorities, strict=True):
+        shares[priority] = max(1, math.ceil(left * 0.9**others))
+        left -= shares[priority]
+    return shares

@@ -1,4 +1,4 @@
-"""``pending`` and ``stamp``: what a relay pass finds to do, and the defaults that an enqueue-only application does not know."""
+"""``pending`` and what is in flight: what a relay pass finds to do; ``stamp``: the defaults of who only enqueues."""
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -43,6 +43,11 @@ def pending(tx: Transaction, channels: Sequence[str]) -> Pending:
     return Pending(lanes, unstamped, overdue)
 
 
+def held_by_priority(tx: Transaction, channel: str) -> dict[int, int]:
+    """How many of a channel's rows are dispatched or being sent, by their priority."""
+    return {row.priority: row.rows for row in tx.execute(_held_by_priority(tx.sql), channel=channel)}
+
+
 def stamp(tx: Transaction, channels: Sequence[str], defaults: Callable[[Message], Stamp], limit: int) -> int:
     """Give rows of applications that do not know their channel its defaults; returns how many."""
     rows = tx.execute(_unstamped(tx.sql), channels=list(channels), limit=limit).all()
@@ -75,6 +80,17 @@ def _pending(sql: Sql) -> Any:
         select(literal("unstamped"), literal(""), none, none, none).where(unstamped.exists()),
         select(literal("overdue"), literal(""), none, none, none).where(overdue.exists()),
     )  # fmt: skip
+
+
+@lru_cache(maxsize=64)
+def _held_by_priority(sql: Sql) -> Select[Any]:
+    m = sql.tables.messages
+
+    def held(status: Status) -> Select[Any]:
+        return select(m.c.priority).where(m.c.channel == bindparam("channel"), m.c.status == literal(status))
+
+    rows = union_all(held(Status.DISPATCHED), held(Status.SENDING)).subquery("by_status")
+    return select(rows.c.priority, func.count().label("rows")).group_by(rows.c.priority)
 
 
 @lru_cache(maxsize=64)

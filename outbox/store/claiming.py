@@ -249,5 +249,6 @@ def _recall(sql: Sql) -> Update:
     since = sql.now + SHORTEST_HORIZON_MS - bindparam("within_ms", type_=BigInteger)
     theirs = and_(m.c.status == literal(Status.DISPATCHED), m.c.lease_owner == bindparam("owner"), m.c.lease_until >= since)
     meant = and_(theirs, unexpired(sql, m.c))
-    rows = select(m.c.seq).where(meant).order_by(m.c.seq).limit(bindparam("limit")).with_for_update(skip_locked=True)
-    return update(m).where(m.c.seq.in_(select(rows.cte("rows").c.seq)), meant).values(**given_back(m)).returning(m.c.seq)
+    rows = select(m.c.seq).where(meant).order_by(m.c.lease_until, m.c.seq).limit(bindparam("limit"))
+    batch = rows.with_for_update(skip_locked=True).cte("batch")
+    return update(m).where(m.c.seq.in_(select(batch.c.seq)), meant).values(**given_back(m)).returning(m.c.seq)

@@ -51,6 +51,9 @@ class Store(Protocol):
     def pending(self, channels: Sequence[str]) -> Pending:
         """What there is to do for these channels now: one statement, cheap when nothing is due."""
 
+    def in_flight(self, channel: str) -> Mapping[int, int]:
+        """How many of a channel's rows are dispatched or being sent, by their priority."""
+
     def stamp(self, channels: Sequence[str], defaults: Callable[[Message], Stamp], limit: int) -> int:
         """Give rows that were enqueued without knowledge of their channel its defaults; before that they are not claimed."""
 

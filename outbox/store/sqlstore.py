@@ -117,6 +117,9 @@ class SQLStore:
     def pending(self, channels: Sequence[str]) -> Pending:
         return self._read(arriving.pending, channels)
 
+    def in_flight(self, channel: str) -> Mapping[int, int]:
+        return self._read(arriving.held_by_priority, channel)
+
     def stamp(self, channels: Sequence[str], defaults: Callable[[Message], Stamp], limit: int) -> int:
         return self._write(arriving.stamp, channels, defaults, limit)
 

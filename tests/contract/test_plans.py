@@ -168,6 +168,16 @@ def pending(tx: Transaction) -> Callable[[], object]:
     return lambda: arriving.pending(tx, [CHANNEL])
 
 
+@uses("dispatched", "sending")
+def held_by_priority(tx: Transaction) -> Callable[[], object]:
+    return lambda: arriving.held_by_priority(tx, CHANNEL)
+
+
+@uses("dispatched")
+def recall(tx: Transaction) -> Callable[[], object]:
+    return lambda: claiming.recall(tx, "node:1:a", 1_000, 100)
+
+
 @uses("due", "dispatched", "sending", "key")
 def claim(tx: Transaction) -> Callable[[], object]:
     return lambda: claiming.claim(tx, LANE, 500, Limits(max_in_flight=10**6))

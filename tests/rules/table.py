@@ -474,8 +474,8 @@ UPKEEP: Sequence[Rule] = [
     Rule(
         "It passes over a row that is being taken.",
         f"{STORE}/claiming.py",
-        'order_by(m.c.seq).limit(bindparam("limit")).with_for_update(skip_locked=True)\n    return update',
-        'order_by(m.c.seq).limit(bindparam("limit"))\n    return update',
+        'batch = rows.with_for_update(skip_locked=True).cte("batch")',
+        'batch = rows.cte("batch")',
         _tests(f"{CONTRACT}/test_races_of_outcomes.py", "a_recall_passes_over_a_row_that_is_being_taken"),
         POSTGRESQL,
     ),

@@ -92,6 +92,39 @@ def test_what_is_above_the_channels_allowance_waits_and_the_task_asks_for_more(o
     assert statuses(outbox, ids).count("queued") == 6
 
 
+def test_urgent_messages_get_what_a_flood_of_others_frees(outbox: Outbox) -> None:
+    outbox.register(Chat(max_in_flight=20))
+    enqueue_many(outbox, 60)
+    first = claim(outbox)
+    urgent = enqueue_many(outbox, 5, priority=9)
+    deliver(outbox, first[:3])
+
+    assert {each.id for each in claim(outbox)} <= {*urgent}
+    deliver(outbox, first[3:6])
+    claim(outbox)
+
+    assert statuses(outbox, urgent) == ["dispatched"] * 5
+
+
+def test_a_flood_of_urgent_messages_leaves_room_for_others(outbox: Outbox) -> None:
+    outbox.register(Chat(max_in_flight=20))
+    enqueue_many(outbox, 60, priority=9)
+    other = enqueue_many(outbox, 60)
+
+    assert len(claim(outbox)) == 20
+
+    assert statuses(outbox, other).count("dispatched") == 2
+
+
+def test_what_the_urgent_do_not_use_is_for_the_others(outbox: Outbox) -> None:
+    outbox.register(Chat(max_in_flight=20))
+    urgent = enqueue_many(outbox, 3, priority=9)
+    enqueue_many(outbox, 60)
+    claims = claim(outbox)
+    assert len(claims) == 20
+    assert {each.id for each in claims[:3]} == {*urgent}
+
+
 def test_a_pass_that_was_woken_leaves_crumbs_of_an_allowance_to_the_tick(outbox: Outbox) -> None:
     """Else each message that ends beside a full allowance costs a claim, a publication and a task for the next one."""
     outbox.register(Chat(max_in_flight=20))
