@@ -134,8 +134,11 @@ def test_a_write_lock_that_is_never_given_free_is_a_typed_error(sqlite_outbox_ur
 
 
 def test_a_deadlock_is_run_again_and_not_told(postgres_outbox_url: str, open_on: OpenStore, clock: FakeClock) -> None:
-    """The take waits for a stranger, who then wants what it holds; PostgreSQL ends the take, which has waited longer."""
-    engine = create_engine(postgres_outbox_url, connect_args={"options": "-c deadlock_timeout=50ms"})
+    """The take waits for a stranger, who then wants what it holds; PostgreSQL ends the take, which looks for a deadlock first.
+
+    It looks once, when it has waited for so long: by then the stranger must have asked.
+    """
+    engine = create_engine(postgres_outbox_url, connect_args={"options": "-c deadlock_timeout=2s"})
     store = open_on(None, engine=engine, clock=clock)
     enqueue_named(store, "a", "b")
     claims = claim(store)
