@@ -75,9 +75,14 @@ class DeliveryReport:
     """Whether the channel's allowance was used up, and these have left it."""
 
     @property
+    def made_due(self) -> bool:
+        """Whether rows are due that were not before."""
+        return self.unblocked or self.released > 0
+
+    @property
     def leaves_work(self) -> bool:
         """Whether more may be due than was before."""
-        return self.unblocked or self.freed or self.released > 0
+        return self.made_due or self.freed
 
 
 class DeliveryLoop:

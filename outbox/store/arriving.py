@@ -21,7 +21,7 @@ from sqlalchemy import (
 
 from outbox.lifecycle import Status
 from outbox.message import Message
-from outbox.store.conditions import in_flight
+from outbox.store.conditions import in_flight, in_flight_by
 from outbox.store.leaping import leap
 from outbox.store.records import Lane, Pending, Stamp
 from outbox.store.schema import claimable, literal
@@ -84,13 +84,7 @@ def _pending(sql: Sql) -> Any:
 
 @lru_cache(maxsize=64)
 def _held_by_priority(sql: Sql) -> Select[Any]:
-    m = sql.tables.messages
-
-    def held(status: Status) -> Select[Any]:
-        return select(m.c.priority).where(m.c.channel == bindparam("channel"), m.c.status == literal(status))
-
-    rows = union_all(held(Status.DISPATCHED), held(Status.SENDING)).subquery("by_status")
-    return select(rows.c.priority, func.count().label("rows")).group_by(rows.c.priority)
+    return in_flight_by(sql, "priority")
 
 
 @lru_cache(maxsize=64)

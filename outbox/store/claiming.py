@@ -16,7 +16,7 @@ from outbox.message import Claim
 from outbox.policy.destination import Limits, Rate, spend, tokens
 from outbox.policy.retry import DEATHS
 from outbox.store import pacing
-from outbox.store.conditions import in_flight, unexpired
+from outbox.store.conditions import in_flight, locked_batch, unexpired
 from outbox.store.ordering import in_order
 from outbox.store.records import Claimed, Lane
 from outbox.store.schema import claimable, literal, status_in
@@ -248,7 +248,5 @@ def _recall(sql: Sql) -> Update:
     m = sql.tables.messages
     since = sql.now + SHORTEST_HORIZON_MS - bindparam("within_ms", type_=BigInteger)
     theirs = and_(m.c.status == literal(Status.DISPATCHED), m.c.lease_owner == bindparam("owner"), m.c.lease_until >= since)
-    meant = and_(theirs, unexpired(sql, m.c))
-    rows = select(m.c.seq).where(meant).order_by(m.c.lease_until, m.c.seq).limit(bindparam("limit"))
-    batch = rows.with_for_update(skip_locked=True).cte("batch")
-    return update(m).where(m.c.seq.in_(select(batch.c.seq)), meant).values(**given_back(m)).returning(m.c.seq)
+    meant = locked_batch(sql, and_(theirs, unexpired(sql, m.c)), m.c.lease_until)
+    return update(m).where(meant).values(**given_back(m)).returning(m.c.seq)

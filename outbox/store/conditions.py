@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import ARRAY, BigInteger, ColumnElement, Select, and_, any_, func, or_, select
+from sqlalchemy import ARRAY, BigInteger, ColumnElement, Select, and_, any_, bindparam, func, or_, select, union_all
 
 from outbox.lifecycle import Status
 from outbox.store.schema import literal
@@ -30,6 +30,17 @@ def in_flight(sql: Sql, channel: ColumnElement[str]) -> ColumnElement[int]:
     return count(Status.DISPATCHED) + count(Status.SENDING)
 
 
+def in_flight_by(sql: Sql, column: str) -> Select[Any]:
+    """The same, of ``:channel``, for each value of a column: it and how many ``rows``."""
+    m = sql.tables.messages
+    arms = (
+        select(m.c[column]).where(m.c.channel == bindparam("channel"), m.c.status == literal(status))
+        for status in (Status.DISPATCHED, Status.SENDING)
+    )
+    flying = union_all(*arms).subquery("flying")
+    return select(flying.c[column], func.count().label("rows")).group_by(flying.c[column])
+
+
 def locked_if(sql: Sql, still: ColumnElement[bool]) -> Select[Any]:
     """Of the rows whose ``seq`` travels in the records: those for which ``still`` holds, locked, none of them waited for.
 
@@ -45,3 +56,11 @@ def locked_if(sql: Sql, still: ColumnElement[bool]) -> Select[Any]:
         .order_by(m.c.seq)
         .with_for_update(of=m, skip_locked=True)
     )
+
+
+def locked_batch(sql: Sql, meant: ColumnElement[bool], order: ColumnElement[Any]) -> ColumnElement[bool]:
+    """``meant``, restricted to a locked batch of ``:limit`` rows, none of them waited for."""
+    m = sql.tables.messages
+    rows = select(m.c.seq).where(meant).order_by(order, m.c.seq).limit(bindparam("limit")).with_for_update(skip_locked=True)
+    batch = rows.cte("batch")
+    return and_(m.c.seq.in_(select(batch.c.seq)), meant)

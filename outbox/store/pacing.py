@@ -4,11 +4,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import BigInteger, Delete, Select, Text, Update, and_, bindparam, delete, func, select, union_all, update
+from sqlalchemy import BigInteger, Delete, Select, Text, Update, and_, bindparam, delete, select, update
 
-from outbox.lifecycle import Status
 from outbox.policy import destination
 from outbox.policy.destination import Admission, Limits
+from outbox.store.conditions import in_flight_by
 from outbox.store.records import GateKind
 from outbox.store.schema import literal
 from outbox.store.sql import Sql, Transaction
@@ -87,13 +87,7 @@ def _forget(sql: Sql) -> Delete:
 
 @lru_cache(maxsize=64)
 def _in_flight_by_target(sql: Sql) -> Select[Any]:
-    m = sql.tables.messages
-    arms = (
-        select(m.c.target).where(m.c.channel == bindparam("channel"), m.c.status == literal(status))
-        for status in (Status.DISPATCHED, Status.SENDING)
-    )
-    flying = union_all(*arms).subquery("flying")
-    return select(flying.c.target, func.count().label("rows")).group_by(flying.c.target)
+    return in_flight_by(sql, "target")
 
 
 @lru_cache(maxsize=64)

@@ -28,6 +28,7 @@ from outbox.lifecycle import Event, Status, sources, target
 from outbox.message import ErrorClass, Message
 from outbox.policy.retry import Verdict
 from outbox.store.blocking import gaps_left_by, unblock
+from outbox.store.conditions import locked_batch
 from outbox.store.leaping import leap
 from outbox.store.records import Completed, Settlement
 from outbox.store.schema import literal, status_in
@@ -85,21 +86,13 @@ def blank(tx: Transaction, channel: str, status: Status, after_ms: int, since: i
     return len(blanked), max(blanked, default=since)
 
 
-def _batch(sql: Sql, meant: ColumnElement[bool], order: ColumnElement[Any]) -> ColumnElement[bool]:
-    """``meant``, restricted to a locked batch of ``:limit`` rows."""
-    m = sql.tables.messages
-    rows = select(m.c.seq).where(meant).order_by(order, m.c.seq).limit(bindparam("limit")).with_for_update(skip_locked=True)
-    batch = rows.cte("batch")
-    return and_(m.c.seq.in_(select(batch.c.seq)), meant)
-
-
 @lru_cache(maxsize=64)
 def _expire(sql: Sql) -> Update:
     m = sql.tables.messages
     old = and_(status_in(m, sources(Event.EXPIRE)), m.c.expires_at.is_not(None), m.c.expires_at < sql.now)
     return (
         update(m)
-        .where(_batch(sql, old, m.c.expires_at))
+        .where(locked_batch(sql, old, m.c.expires_at))
         .values(
             status=literal(target(Event.EXPIRE)),
             completed_at=sql.now,
@@ -139,7 +132,7 @@ def _owned(sql: Sql) -> Select[Any]:
 @lru_cache(maxsize=64)
 def _prune(sql: Sql, status: Status) -> Any:
     m = sql.tables.messages
-    return delete(m).where(_batch(sql, _outlived(sql, status), m.c.completed_at)).returning(m.c.id)
+    return delete(m).where(locked_batch(sql, _outlived(sql, status), m.c.completed_at)).returning(m.c.id)
 
 
 def _outlived(sql: Sql, status: Status) -> ColumnElement[bool]:
@@ -158,7 +151,7 @@ def _blank(sql: Sql, status: Status) -> Any:
     old = and_(_outlived(sql, status), m.c.completed_at >= bindparam("since", type_=BigInteger), m.c.blanked_at.is_(None))
     return (
         update(m)
-        .where(_batch(sql, old, m.c.completed_at))
+        .where(locked_batch(sql, old, m.c.completed_at))
         .values(payload=None, headers=None, blanked_at=sql.now)
         .returning(m.c.completed_at)
     )

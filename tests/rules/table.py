@@ -472,21 +472,14 @@ UPKEEP: Sequence[Rule] = [
         ),
     ),
     Rule(
-        "It passes over a row that is being taken.",
-        f"{STORE}/claiming.py",
-        'batch = rows.with_for_update(skip_locked=True).cte("batch")',
-        'batch = rows.cte("batch")',
-        _tests(f"{CONTRACT}/test_races_of_outcomes.py", "a_recall_passes_over_a_row_that_is_being_taken"),
-        POSTGRESQL,
-    ),
-    Rule(
-        "Expiry and pruning lock the rows that they mean, pass over those of others, and look again before they write.",
-        f"{STORE}/sweeping.py",
+        "Expiry, pruning and recalls lock the rows they mean, pass over those of others, and look again before they write.",
+        f"{STORE}/conditions.py",
         '.limit(bindparam("limit")).with_for_update(skip_locked=True)\n    batch = rows.cte("batch")\n'
         "    return and_(m.c.seq.in_(select(batch.c.seq)), meant)",
         '.limit(bindparam("limit"))\n    batch = rows.cte("batch")\n    return m.c.seq.in_(select(batch.c.seq))',
         _tests(
             f"{CONTRACT}/test_races_of_outcomes.py",
+            "a_recall_passes_over_a_row_that_is_being_taken",
             "a_prune_passes_over_a_row_that_is_being_replayed",
             "a_head_that_expires_after_a_claim_marked_the_rows_behind_it_clears_the_mark",
         ),

@@ -147,7 +147,7 @@ def _register_delivery(
             channel, batch.claims, budget_s=budget_s, should_stop=installed.lifetime.stopping, capped=batch.capped,
             watched=batch.watched, slot=None if suspect or any(claim.suspect for claim in batch.claims) else slot(),
         )  # fmt: skip
-        if report.unblocked or report.released or (report.freed and freed.is_enough(len(batch.claims))):
+        if report.made_due or (report.freed and freed.is_enough(len(batch.claims))):
             installed.nudge()
         aside = {ASIDE: report.aside} if report.aside else {}
         return {**report.statuses, "refused": report.refused, "released": report.released, **aside}

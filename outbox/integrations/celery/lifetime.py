@@ -148,19 +148,19 @@ class Undertaker:
         batch says nothing about who took it. Where the database does not answer, time does the same: the lease runs out, the
         horizon passes.
         """
-        outbox = self._outbox
+        outbox, owner = self._outbox, self._outbox.owner_of(pid)
         tasks = (*tasks, *(kwargs for _until, kwargs in self._aside.pop(pid, ())))
         try:
-            released = outbox.maintenance.rescue_owned(outbox.owner_of(pid))
+            brought_back = outbox.maintenance.rescue_owned(owner)
             if began_at is not None:
                 within_s = time.time() - began_at + _ON_THE_WAY_S
-                released += outbox.maintenance.recall(outbox.owner_of(pid), round(within_s * 1_000))
+                brought_back += outbox.maintenance.recall(owner, round(within_s * 1_000))
             claims = [claim for task in tasks for claim in envelope.unpack(task.get("v"), task.get("claims"))]
-            released += outbox.store.release(claims)
+            brought_back += outbox.store.release(claims)
         except (OutboxError, envelope.UnreadableEnvelope) as error:
             _log.warning("the rows of dead process %s wait for their lease to run out: %s", pid, error)
         else:
-            outbox.telemetry.emit(Maintained("rescue of a dead process", released))
+            outbox.telemetry.emit(Maintained("rescue of a dead process", brought_back))
         finally:
             outbox.store.engine.dispose()
 
