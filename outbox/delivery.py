@@ -16,29 +16,32 @@ from outbox.gatekeeping import RecentHealth
 from outbox.message import Claim
 from outbox.recording import Recorder
 from outbox.senders import Senders
+from outbox.slowness import SlowChannels
 from outbox.store.protocol import Store
 from outbox.telemetry import Telemetry
 
 _log = logging.getLogger("outbox")
 
-_SLOW_FOR_S = 300.0
-"""For so long after somebody had to wait for a slow send, tasks of its channel step aside before anybody has to."""
-_SEND_S = 0.05
-"""Seconds that one send may take then."""
+_SLOW_SEND_S = 0.02
+"""Seconds that one send of a channel may take that has made others wait, before its task steps aside unasked."""
 
 
 class Delivery:
     """What the delivery tasks of one process share: the store, the senders, and outcomes that could not be recorded yet."""
 
-    def __init__(self, store: Store, telemetry: Telemetry, owner: Callable[[], str], clock: Clock | None = None) -> None:
+    def __init__(
+        self, store: Store, telemetry: Telemetry, owner: Callable[[], str], clock: Clock | None = None,
+        slow_channels: SlowChannels | None = None,
+    ) -> None:  # fmt: skip
         self.store = store
         self.telemetry = telemetry
         self.owner = owner
+        self.slow_channels = slow_channels or SlowChannels()
         self.senders = Senders()
         self.recorder = Recorder(store, telemetry)
         self._loops: set[DeliveryLoop] = set()
         self._loops_changed = threading.Condition()
-        self._slow_until: dict[str, float] = {}
+        self._clock = clock
         self._health: defaultdict[str, RecentHealth] = defaultdict(lambda: RecentHealth(clock))
 
     def run(
@@ -77,6 +80,10 @@ class Delivery:
             if not loop.is_aside:
                 self._remove(loop)
         return loop.report
+
+    def in_child(self) -> "Delivery":
+        """The same for a process that was forked: it has none of these threads, tasks and outcomes."""
+        return Delivery(self.store, self.telemetry, self.owner, self._clock, self.slow_channels)
 
     def forget_health(self, channel: str) -> None:
         """Somebody knows better than what this process has learned of the channel's targets."""
@@ -122,13 +129,13 @@ class Delivery:
         return any(loop.join(claims, **options) for loop in aside)
 
     def _shortened(self, channel: Channel, slot: Slot) -> Slot:
-        if time.monotonic() >= self._slow_until.get(channel.name, 0.0):
+        if channel.name not in self.slow_channels:
             return slot
-        return replace(slot, is_wanted=lambda: True, send_s=min(slot.send_s, _SEND_S))
+        return replace(slot, is_wanted=lambda: True, send_s=min(slot.send_s, _SLOW_SEND_S))
 
     def _step_aside(self, loop: DeliveryLoop, slot: Slot) -> DeliveryReport:
         if loop.is_slow(slot.send_s) and slot.is_wanted():
-            self._slow_until[loop.channel.name] = time.monotonic() + _SLOW_FOR_S
+            self.slow_channels.add(loop.channel.name)
         report = loop.step_aside(slot.wake)
         thread = threading.Thread(target=self._go_on, args=(loop, slot), name="outbox-aside", daemon=True)
         try:

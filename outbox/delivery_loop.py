@@ -49,7 +49,7 @@ class Slot:
     """Whether somebody waits for it."""
     wake: Callable[[], None]
     """Called when rows became due after the slot was given back."""
-    send_s: float = 0.25
+    send_s: float = 0.1
     """Seconds that one send may take while others wait."""
     patience_s: float = 1.0
     """Seconds for which the task may keep it for many sends, each of them quicker."""
@@ -214,7 +214,7 @@ class DeliveryLoop:
     def _is_slot_wanted(self) -> bool:
         if self._slot is None or time.monotonic() < self._ask_at or not self._may_ask():
             return False
-        self._ask_at = time.monotonic() + _ASK_EVERY_S
+        self._ask_at = time.monotonic() + min(_ASK_EVERY_S, self._slot.send_s)
         if not (self.is_slow(self._slot.send_s) or time.monotonic() >= self._patient_until) or not self._slot.is_wanted():
             return False
         checkpoints.reach("task", "aside")

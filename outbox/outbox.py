@@ -360,7 +360,7 @@ def _forget_after_fork(outbox: "ref[Outbox]") -> None:
         here = outbox()
         if here is not None:
             here.store.after_fork()
-            here.delivery = Delivery(here.store, here.telemetry, here.owner, here._clock)
+            here.delivery = here.delivery.in_child()
 
     os.register_at_fork(after_in_child=begin_anew)
 

@@ -351,10 +351,10 @@ def test_a_channel_that_was_slow_makes_way_before_anybody_waits(outbox: Outbox, 
     gated.open("1")
     delivered(outbox, ids)
 
-    [slow_until] = outbox.delivery._slow_until.values()
+    slow_until = outbox.delivery.slow_channels.until("chat")
     enqueue_many(outbox, 1, target="2")
     assert deliver(outbox, slot=slot(unwanted)).aside == 1
-    assert list(outbox.delivery._slow_until.values()) == [slow_until]  # that nobody waited for it proves nothing
+    assert outbox.delivery.slow_channels.until("chat") == slow_until  # that nobody waited for it proves nothing
     gated.open("2")
 
 
