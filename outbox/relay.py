@@ -34,7 +34,7 @@ class Batch:
     channel: str
     claims: Sequence[Claim]
     capped: bool = False
-    """The channel's allowance is used up, so that more may be due: when this is done, look again."""
+    """More may be due than the rest of the channel's allowance has room for: when this is done, look again."""
     watched: bool = False
     """A breaker of the channel counts failures: successes matter to it."""
 
@@ -175,11 +175,13 @@ class Relay:
         for lane in lanes:
             if self._broker_rests():
                 break
-            room = share[lane.priority] - held.get(lane.priority, 0)
-            if min(room, channel.max_in_flight - lane.in_flight) < (1 if crumbs else worth_a_claim(share[lane.priority])):
+            room = min(share[lane.priority] - held.get(lane.priority, 0), channel.max_in_flight - lane.in_flight)
+            if room < (1 if crumbs else worth_a_claim(share[lane.priority])):
                 continue  # without asking for the database's write lock: whoever frees the allowance says so
-            claimed = self._store.claim(lane, min(limit, room), limits, self._owner())
-            capped = claimed.capped or len(claimed.claims) >= room
+            asked = min(limit, room)
+            claimed = self._store.claim(lane, asked, limits, self._owner())
+            leaves_due = claimed.moved >= asked and room - len(claimed.claims) < limit
+            capped = claimed.capped or leaves_due
             yield claimed, batches(channel, claimed.claims, capped=capped, watched=any(gate.failures for gate in gates))
 
     def _dispatch(self, ready: Sequence[Batch], report: RelayReport) -> bool:

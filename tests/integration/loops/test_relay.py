@@ -12,6 +12,7 @@ from outbox.integrations.celery import envelope
 from outbox.message import Claim
 from outbox.policy.retry import LEASE_RAN_OUT, PROCESS_DIED
 from outbox.relay import Batch, Relay, batches
+from outbox.store.records import GateKind
 from outbox.telemetry import BrokerFailed, RelayIdled, RelayPassed
 from outbox.testing import FakeClock
 from tests.integration.conftest import OpenOutbox
@@ -90,6 +91,20 @@ def test_what_is_above_the_channels_allowance_waits_and_the_task_asks_for_more(o
     assert len(capture.claims) == 4
     assert [batch.capped for batch in capture.batches] == [True]
     assert statuses(outbox, ids).count("queued") == 6
+
+
+def test_a_pass_that_leaves_a_crumb_of_the_allowance_is_asked_for_more_as_well(outbox: Outbox) -> None:
+    """Where rows of a closed target were met, claims are not full, and what is left is too little for a pass that was woken."""
+    outbox.register(Chat(max_in_flight=100))
+    outbox.store.close("chat", "down", GateKind.GONE, for_ms=None, reason="it is down")
+    for target, count in (("up", 49), ("down", 4), ("up", 100)):
+        enqueue_many(outbox, count, target=target)
+    capture = Capture()
+
+    relay(outbox, capture, claim_limit=50).run_once(budget_s=60, woken=True)
+
+    assert len(capture.claims) == 99
+    assert any(batch.capped for batch in capture.batches)
 
 
 def test_urgent_messages_get_what_a_flood_of_others_frees(outbox: Outbox) -> None:
