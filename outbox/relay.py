@@ -34,7 +34,7 @@ class Batch:
     channel: str
     claims: Sequence[Claim]
     capped: bool = False
-    """More may be due than the rest of the channel's allowance has room for: when this is done, look again."""
+    """More may be due than could be claimed: when this is done, and has left the channel's allowance, look again."""
     watched: bool = False
     """A breaker of the channel counts failures: successes matter to it."""
 
@@ -180,8 +180,7 @@ class Relay:
                 continue  # without asking for the database's write lock: whoever frees the allowance says so
             asked = min(limit, room)
             claimed = self._store.claim(lane, asked, limits, self._owner())
-            leaves_due = claimed.moved >= asked and room - len(claimed.claims) < limit
-            capped = claimed.capped or leaves_due
+            capped = claimed.capped or claimed.moved >= asked
             yield claimed, batches(channel, claimed.claims, capped=capped, watched=any(gate.failures for gate in gates))
 
     def _dispatch(self, ready: Sequence[Batch], report: RelayReport) -> bool:
