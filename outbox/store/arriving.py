@@ -110,7 +110,7 @@ def _stamp(sql: Sql) -> Update:
     r = sql.dialect.records("r", {"id": Text(), "max_attempts": Integer(), "ttl_ms": BigInteger(), "ordering_key": Text()})
     return (
         update(m)
-        .where(m.c.id == r.c.id, m.c.status == literal(Status.QUEUED), m.c.stamped == literal(0))
+        .where(sql.dialect.named(m.c.id, r.c.id), m.c.status == literal(Status.QUEUED), m.c.stamped == literal(0))
         .values(
             stamped=literal(1),
             max_attempts=func.coalesce(m.c.max_attempts, r.c.max_attempts),

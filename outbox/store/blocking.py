@@ -98,7 +98,7 @@ def _lock_active(sql: Sql) -> Select[Any]:
 def _block(sql: Sql) -> Update:
     m = sql.tables.messages
     r = sql.dialect.records("r", {"seq": BigInteger()})
-    return update(m).where(m.c.seq == r.c.seq, status_in(m, sources(Event.CLAIM))).values(blocked=literal(1))
+    return update(m).where(sql.dialect.named(m.c.seq, r.c.seq), status_in(m, sources(Event.CLAIM))).values(blocked=literal(1))
 
 
 @lru_cache(maxsize=64)

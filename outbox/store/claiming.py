@@ -193,7 +193,7 @@ def _set_postponed(sql: Sql) -> Update:
     r = sql.dialect.records("r", {"seq": BigInteger(), "until": BigInteger()})
     return (
         update(m)
-        .where(m.c.seq == r.c.seq, status_in(m, sources(Event.POSTPONE)))
+        .where(sql.dialect.named(m.c.seq, r.c.seq), status_in(m, sources(Event.POSTPONE)))
         .values(next_attempt_at=func.coalesce(r.c.until, sql.now + CLOSED_UNTIL_RESUMED_MS), lease=m.c.lease + 1)
     )
 
@@ -212,7 +212,7 @@ def _set_dispatched(sql: Sql) -> Update:
     r = sql.dialect.records("r", {"seq": BigInteger()})
     return (
         update(m)
-        .where(m.c.seq == r.c.seq, status_in(m, sources(Event.CLAIM)))
+        .where(sql.dialect.named(m.c.seq, r.c.seq), status_in(m, sources(Event.CLAIM)))
         .values(
             status=literal(target(Event.CLAIM)),
             lease_until=sql.now + SHORTEST_HORIZON_MS,

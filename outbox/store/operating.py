@@ -134,7 +134,7 @@ def _replay(sql: Sql) -> Update:
     r = sql.dialect.records("r", {"seq": BigInteger()})
     return (
         update(m)
-        .where(m.c.seq == r.c.seq, status_in(m, sources(Event.REPLAY)))
+        .where(sql.dialect.named(m.c.seq, r.c.seq), status_in(m, sources(Event.REPLAY)))
         .values(
             status=literal(target(Event.REPLAY)),
             lease=m.c.lease + 1,
@@ -158,7 +158,7 @@ def _resolve_sent(sql: Sql) -> Update:
     r = sql.dialect.records("r", {"seq": BigInteger()})
     return (
         update(m)
-        .where(m.c.seq == r.c.seq, status_in(m, sources(Event.RESOLVE_SENT)))
+        .where(sql.dialect.named(m.c.seq, r.c.seq), status_in(m, sources(Event.RESOLVE_SENT)))
         .values(
             status=literal(target(Event.RESOLVE_SENT)),
             delivered_at=sql.began,
@@ -177,7 +177,7 @@ def _cancel(sql: Sql) -> Update:
     r = sql.dialect.records("r", {"seq": BigInteger()})
     return (
         update(m)
-        .where(m.c.seq == r.c.seq, status_in(m, sources(Event.CANCEL)))
+        .where(sql.dialect.named(m.c.seq, r.c.seq), status_in(m, sources(Event.CANCEL)))
         .values(
             status=literal(target(Event.CANCEL)),
             completed_at=sql.now,

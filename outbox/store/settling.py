@@ -133,7 +133,7 @@ def _deliver(sql: Sql) -> Update:
     )
     return (
         update(m)
-        .where(m.c.id == r.c.id, m.c.lease == r.c.lease, m.c.status != literal(Status.DELIVERED))
+        .where(sql.dialect.named(m.c.id, r.c.id), m.c.lease == r.c.lease, m.c.status != literal(Status.DELIVERED))
         .values(
             status=literal(Status.DELIVERED),
             delivered_at=sql.began,
@@ -161,7 +161,7 @@ def _record(sql: Sql) -> Update:
     left = r.c.status.in_([literal(status) for status in sorted(_LEFT)])
     return (
         update(m)
-        .where(m.c.id == r.c.id, m.c.lease == r.c.lease, m.c.status == literal(Status.SENDING))
+        .where(sql.dialect.named(m.c.id, r.c.id), m.c.lease == r.c.lease, m.c.status == literal(Status.SENDING))
         .values(
             status=r.c.status,
             lease=m.c.lease + r.c.refund,
@@ -193,7 +193,7 @@ def _log_attempts(sql: Sql) -> Any:
     rows = select(
         r.c.id, r.c.lease, m.c.attempt_count, r.c.outcome, r.c.error, r.c.error_class,
         func.coalesce(m.c.last_attempt_at, sql.now), sql.now, m.c.lease_owner,
-    ).join_from(r, m, m.c.id == r.c.id)  # fmt: skip
+    ).join_from(r, m, sql.dialect.named(m.c.id, r.c.id))  # fmt: skip
     columns = ["message_id", "lease", "number", "outcome", "error", "error_class", "started_at", "finished_at", "owner"]
     insert = sql.dialect.insert(log).from_select(columns, rows.where(literal(1) == literal(1)))
     return insert.on_conflict_do_update(
@@ -206,4 +206,4 @@ def _log_attempts(sql: Sql) -> Any:
 def _standing(sql: Sql) -> Select[Any]:
     m = sql.tables.messages
     r = sql.dialect.records("r", {"id": Text()})
-    return select(m.c.id, m.c.status, m.c.lease).join_from(r, m, m.c.id == r.c.id)
+    return select(m.c.id, m.c.status, m.c.lease).join_from(r, m, sql.dialect.named(m.c.id, r.c.id))

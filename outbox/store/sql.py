@@ -51,6 +51,10 @@ class Dialect(ABC):
         """A table made of the JSON array that is bound as ``records``: one statement text however many rows travel in it."""
 
     @abstractmethod
+    def named(self, column: ColumnElement[Any], key: ColumnElement[Any]) -> ColumnElement[bool]:
+        """That ``column``, which has an index, is the ``key`` of a record: found by the index, whatever a planner believes."""
+
+    @abstractmethod
     def insert(self, table: Table) -> Any:
         """The dialect's insert, which both spell with ``on_conflict_do_nothing`` and ``on_conflict_do_update``."""
 

@@ -48,6 +48,9 @@ class SQLiteDialect(Dialect):
             *(cast(func.json_extract(array.c.value, f"$.{column}"), kind).label(column) for column, kind in columns.items())
         ).subquery(name)
 
+    def named(self, column: ColumnElement[Any], key: ColumnElement[Any]) -> ColumnElement[bool]:
+        return column == key
+
     def insert(self, table: Table) -> Any:
         return insert(table)
 

@@ -155,7 +155,11 @@ def _in_turn(sql: Sql, row: Any, before: ColumnElement[int]) -> ColumnElement[bo
 def _keys(sql: Sql) -> Select[Any]:
     m = sql.tables.messages
     r = sql.dialect.records("r", {"id": Text(), "lease": BigInteger()})
-    return select(m.c.id, m.c.channel, m.c.ordering_key).join_from(r, m, m.c.id == r.c.id).where(m.c.ordering_key.is_not(None))
+    return (
+        select(m.c.id, m.c.channel, m.c.ordering_key)
+        .join_from(r, m, sql.dialect.named(m.c.id, r.c.id))
+        .where(m.c.ordering_key.is_not(None))
+    )
 
 
 @lru_cache(maxsize=64)
@@ -170,7 +174,7 @@ def _replied(sql: Sql) -> Select[Any]:
         earlier.c.status == literal(Status.DELIVERED),
         earlier.c.headers.contains(INHERITS_REPLY_TO),
     )
-    return select(m.c.id).join_from(r, m, m.c.id == r.c.id).where(answered)
+    return select(m.c.id).join_from(r, m, sql.dialect.named(m.c.id, r.c.id)).where(answered)
 
 
 @lru_cache(maxsize=64)
@@ -181,7 +185,7 @@ def _take(sql: Sql) -> Update:
     return (
         update(m)
         .where(
-            m.c.id == r.c.id,
+            sql.dialect.named(m.c.id, r.c.id),
             m.c.lease == r.c.lease,
             m.c.channel == bindparam("of_channel"),
             status_in(m, sources(Event.TAKE)),
@@ -210,7 +214,12 @@ def _release(sql: Sql) -> Update:
     r = sql.dialect.records("r", {"id": Text(), "lease": BigInteger()})
     return (
         update(m)
-        .where(m.c.id == r.c.id, m.c.lease == r.c.lease, m.c.status == literal(Status.DISPATCHED), unexpired(sql, m.c))
+        .where(
+            sql.dialect.named(m.c.id, r.c.id),
+            m.c.lease == r.c.lease,
+            m.c.status == literal(Status.DISPATCHED),
+            unexpired(sql, m.c),
+        )
         .values(**given_back(m))
     )
 
@@ -230,7 +239,7 @@ def _extend(sql: Sql) -> Update:
     latest = m.c.last_attempt_at + bindparam("longest_ms", type_=BigInteger)
     return (
         update(m)
-        .where(m.c.id == r.c.id, m.c.lease == r.c.lease, m.c.status == literal(Status.SENDING))
+        .where(sql.dialect.named(m.c.id, r.c.id), m.c.lease == r.c.lease, m.c.status == literal(Status.SENDING))
         .values(lease_until=case((until > latest, latest), else_=until))
         .returning(m.c.id)
     )

@@ -56,25 +56,35 @@ from tests.contract.steps import (
 from tests.servers import postgresql
 
 TERMINAL_ROWS = 100_000
+YOUNG_ROWS = 10_000
+"""Terminal rows of a table that PostgreSQL has not analysed yet."""
 
 
-@pytest.fixture(scope="module", params=["sqlite", "sqlite analysed", pytest.param("postgresql", marks=pytest.mark.postgres)])
+def _on_postgresql(name: str) -> Any:
+    return pytest.param(name, marks=pytest.mark.postgres)
+
+
+@pytest.fixture(
+    scope="module",
+    params=["sqlite", "sqlite analysed", _on_postgresql("postgresql young"), _on_postgresql("postgresql analysed")],
+)
 def full(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SQLStore]:
-    """A full outbox; what a test changes is rolled back. Nobody analyses a SQLite file unless told to."""
-    if request.param == "postgresql":
+    """A full outbox; what a test changes is rolled back. Nobody analyses a SQLite file unless told to, nor a young table."""
+    if request.param.startswith("postgresql"):
         server: postgresql.PostgresServer = request.getfixturevalue("postgres_server")
         template = str(request.getfixturevalue("postgres_outbox")).rsplit("/", 1)[1]
         with server.database(template) as url:
-            yield from _filled(url, analyse=True)
+            analysed = request.param == "postgresql analysed"
+            yield from _filled(url, TERMINAL_ROWS if analysed else YOUNG_ROWS, analyse=analysed)
         return
     path: Path = tmp_path_factory.mktemp("full") / "outbox.db"
     shutil.copy(request.getfixturevalue("sqlite_template"), path)
-    yield from _filled(f"sqlite:///{path}", analyse=request.param == "sqlite analysed")
+    yield from _filled(f"sqlite:///{path}", TERMINAL_ROWS, analyse=request.param == "sqlite analysed")
 
 
-def _filled(url: str, *, analyse: bool) -> Iterator[SQLStore]:
+def _filled(url: str, terminal: int, *, analyse: bool) -> Iterator[SQLStore]:
     store = open_store(url, clock=FakeClock())
-    fill(store, TERMINAL_ROWS)
+    fill(store, terminal)
     if analyse:
         with store.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.execute(text("analyze"))
