@@ -19,12 +19,17 @@ from benchmarks.applications.settings import (
     client,
 )
 from outbox import Attempt, Channel, Message, Outbox, PermanentFailure, RetryLater
+from outbox.channels.registry import build
 from outbox.integrations.celery import Installation, install
 
 CHANNEL = "count"
 GUARDED = "guarded"
 """The same with the breaker that every channel has by default, which leaves out a destination that is down."""
 TIMED = "timed"
+WEBHOOK = "webhook"
+SECRET = "whsec_" + "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+AT_ONCE = 32
+"""Webhooks."""
 SICK = "sick"
 SICK_CAPPED = "sick-capped"
 SICK_CHANNELS = (SICK, SICK_CAPPED)
@@ -86,7 +91,11 @@ def create(database: str, broker_url: str) -> tuple[Celery, Outbox, Installation
     concurrency = min(batch_size, int(os.environ.get(CONCURRENCY, "50")))
     counting = Counting(batch_size=batch_size, ordered=ordered, concurrency=concurrency)
     guarded = Counting(GUARDED, concurrency=concurrency, target_breaker=Channel.target_breaker)
-    outbox = Outbox(database, channels=[counting, guarded, Timed(), Sick(SICK), Sick(SICK_CAPPED, max_in_flight=100)])
+    signed = build(
+        WEBHOOK, {"secrets": [SECRET], "allow_networks": ["127.0.0.0/8"], "allow_http": True, "concurrency": AT_ONCE}
+    )
+    sick = [Sick(SICK), Sick(SICK_CAPPED, max_in_flight=100)]
+    outbox = Outbox(database, channels=[counting, guarded, Timed(), signed, *sick])
     return app, outbox, install(app, outbox)
 
 

@@ -8,48 +8,39 @@ from collections.abc import Iterator
 
 import aiohttp
 
+from benchmarks.applications.ours import AT_ONCE, WEBHOOK
 from benchmarks.lab import Lab
 from benchmarks.measuring import Figures, Target, in_turns
-from outbox import NewMessage, Outbox
-from outbox.channels.registry import build
+from benchmarks.rows.stacks import Ours, running_ours
+from outbox import NewMessage
 from tests.servers.kept import free_port
 
-AT_ONCE = 32
 PAYLOAD = {"type": "order.shipped", "data": {"order": 4711, "note": "x" * 220}}
 BODY = b'{"type":"order.shipped","data":{"order":4711,"note":"' + b"x" * 220 + b'"}}'
-SECRET = "whsec_" + "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 
 def against_the_bare_client(lab: Lab) -> Iterator[Figures]:
-    """W: from the first relay look to the last settled row, in one process, inline; the receiver has a core of its own."""
+    """W: from the moment when the relay may see them until the last row is settled."""
     count = lab.sized(3_000, 1_000)
     port = free_port()
     url = f"http://127.0.0.1:{port}/"
     with lab.processes([["benchmarks.applications.receiver", str(port)]], {}):
         lab.wait(lambda: _answers(url), "the receiver", every_s=0.05)
-        outbox = _outbox(lab)
-        contenders = {"ours": lambda: _ours(outbox, url, count), "theirs": lambda: _bare(url, count)}
-        for contender in contenders.values():
-            contender()
-        rates = in_turns(lab.rounds, contenders, lab.told)
-        outbox.close()
+        with running_ours(lab, "sqlite") as stack:
+            contenders = {"ours": lambda: _ours(stack, url, count), "theirs": lambda: _bare(url, count)}
+            for contender in contenders.values():
+                contender()
+            rates = in_turns(lab.rounds, contenders, lab.told)
     what = f"{count:,} signed webhooks on SQLite, {AT_ONCE} at a time, against bare aiohttp"
     yield Figures("W", what, "/s", rates["ours"], rates["theirs"], Target(at_least=0.6))
 
 
-def _outbox(lab: Lab) -> Outbox:
-    options = {"secrets": [SECRET], "allow_networks": ["127.0.0.0/8"], "allow_http": True, "concurrency": AT_ONCE}
-    outbox = Outbox(lab.database("sqlite"), channels=[build("webhook", {**options, "max_in_flight": 100_000})])
-    outbox.upgrade_schema()
-    return outbox
-
-
-def _ours(outbox: Outbox, url: str, count: int) -> float:
+def _ours(stack: Ours, url: str, count: int) -> float:
     before = _received(url)
-    with outbox.store.transaction() as tx:
-        outbox.enqueue_many(tx.connection, [NewMessage(channel="webhook", target=url, payload=PAYLOAD)] * count)
+    stack.load_mixed([NewMessage(channel=WEBHOOK, target=url, payload=PAYLOAD)] * count, WEBHOOK)
     started = time.perf_counter()
-    outbox.drain()
+    stack.go(WEBHOOK)
+    stack.lab.wait(lambda: _received(url) - before >= count and not stack.unsettled(), f"{count} webhooks", every_s=0.02)
     took = time.perf_counter() - started
     assert _received(url) - before == count
     return count / took
