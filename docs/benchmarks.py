@@ -42,10 +42,10 @@ LIMITS = {
         " flush."
     ),
     "W": (
-        "everything shares one interpreter. Of what it computed, the profiler found 24 % in the HTTP client's request and"
-        " 10 % in its sockets, which is what the bare loop does, 17 % around it (signature, guard, timeout, reading the"
-        " answer), 22 % in takes and settles, and most of the rest in a task of asyncio for each send, which the bare loop"
-        " has once for all. Each further worker process brings an interpreter of its own."
+        "the receiver takes a good part of one of the two cores on both sides. Of what a worker's process computed, the"
+        " profiler found 24 % in the HTTP client's request and 10 % in its sockets, which is what the bare loop does, 17 %"
+        " around it (signature, guard, timeout, reading the answer), 22 % in takes and settles, and most of the rest in a"
+        " task of asyncio for each send, which the bare loop has once for all."
     ),
     "B": "",
     "key": "",

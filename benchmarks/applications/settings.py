@@ -13,6 +13,9 @@ CONCURRENCY = "BENCH_CONCURRENCY"
 ORDERED = "BENCH_ORDERED"
 NAP_S = "BENCH_NAP_S"
 
+QUICK_SENDS = {BATCH_SIZE: "250", CONCURRENCY: "100"}
+"""A channel whose sends take a fraction of a millisecond."""
+
 COUNTER = "bench:sent"
 STARTS = "bench:starts"
 """A list of ``id moment``: when each send began, by the clock of the host."""

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from benchmarks.applications import bare
-from benchmarks.applications.settings import BATCH_SIZE, COUNTER
+from benchmarks.applications.settings import BATCH_SIZE, COUNTER, QUICK_SENDS
 from benchmarks.lab import Lab
 from benchmarks.measuring import Figures, Target, in_turns
 from benchmarks.rows.stacks import Bare, Ours, running_bare, running_ours
@@ -15,7 +15,11 @@ WARM_UP = 200
 def against_bare_celery(lab: Lab) -> Iterator[Figures]:
     """X.sqlite, X.postgresql, X.batch1: until the receiver has counted all and every row is settled."""
     count = lab.sized(5_000, 1_000)
-    with running_bare(lab) as alone, running_ours(lab, "sqlite") as on_sqlite, running_ours(lab, "postgresql") as on_postgresql:
+    with (
+        running_bare(lab) as alone,
+        running_ours(lab, "sqlite", options=QUICK_SENDS) as on_sqlite,
+        running_ours(lab, "postgresql", options=QUICK_SENDS) as on_postgresql,
+    ):
         contenders = {
             "bare": lambda: rate_of_bare(lab, alone, count),
             "sqlite": lambda: rate_of_ours(on_sqlite, count),
@@ -24,7 +28,7 @@ def against_bare_celery(lab: Lab) -> Iterator[Figures]:
         _warm_up(lab, alone, on_sqlite, on_postgresql)
         rates = in_turns(lab.rounds, contenders, lab.told)
     for kind, factor in (("sqlite", 10), ("postgresql", 8)):
-        what = f"{count:,} waiting messages sent and settled, against bare tasks"
+        what = f"{count:,} waiting messages sent and settled, by {QUICK_SENDS[BATCH_SIZE]} a task, against bare tasks"
         yield Figures(f"X.{kind}", what, "/s", rates[kind], rates["bare"], Target(at_least=factor))
 
 
