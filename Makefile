@@ -9,7 +9,7 @@ PYTHON ?= $(shell for candidate in python3 python3.14 python3.13 python3.12 pyth
 	"$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$candidate"; break; }; done)
 BIN := .venv/bin
 STAMP := .venv/.ready
-SOURCES := $(wildcard outbox workers config)
+SOURCES := $(wildcard outbox workers config benchmarks)
 PYTEST := $(BIN)/python -m pytest
 # Much of the tests' time is waiting for processes: three beside each other keep two cores busy.
 TEST_PROCESSES ?= 3

@@ -52,7 +52,9 @@ class Lab:
 
     def client(self, broker: str) -> "redis.Redis":
         """For the counters that live beside a broker's queues."""
-        return self._closing.enter_context(redis.Redis.from_url(broker))
+        client: redis.Redis = redis.Redis.from_url(broker)
+        self._closing.callback(client.close)
+        return client
 
     @cached_property
     def postgres(self) -> OwnPostgresServer:

@@ -85,7 +85,7 @@ class Outbox:
         self.maintenance = Maintenance(self.store, self.channels, self.telemetry, retention or Retention())
         _forget_after_fork(ref(self))
         self.preparer = Preparer(self.channels, payload_limit)
-        self._inline = Relay(self.store, self.channels, _InlineDispatcher(self), self.telemetry)
+        self._inline = Relay(self.store, self.channels, _InlineDispatcher(self), self.telemetry, self.owner)
 
     def upgrade_schema(self) -> None:
         """Create the tables, or bring them to this release's schema. Safe to call from any number of processes."""

@@ -60,8 +60,8 @@ class Relay:
     """Runs passes over one store for the channels it knows."""
 
     def __init__(
-        self, store: Store, channels: ChannelRegistry, dispatcher: Dispatcher, telemetry: Telemetry,
-        *, owner: Callable[[], str | None] = lambda: None, claim_limit: int = CLAIM_LIMIT,
+        self, store: Store, channels: ChannelRegistry, dispatcher: Dispatcher, telemetry: Telemetry, owner: Callable[[], str],
+        *, claim_limit: int = CLAIM_LIMIT,
     ) -> None:  # fmt: skip
         """``owner`` names this process, so that what it claimed comes back at once if it dies before it has published."""
         self._store = store

@@ -16,15 +16,15 @@ def create(broker_url: str) -> Celery:
     app = Celery("bare", broker=broker_url, set_as_current=False)
     app.conf.update(CELERY, task_default_queue=QUEUE)
 
-    @app.task(name="bare.count", shared=False)  # type: ignore[untyped-decorator]
+    @app.task(name="bare.count", shared=False)
     def count() -> None:
         client().incr(COUNTER)
 
-    @app.task(name="bare.timed", shared=False)  # type: ignore[untyped-decorator]
+    @app.task(name="bare.timed", shared=False)
     def timed(message_id: str) -> None:
         client().rpush(STARTS, f"{message_id} {time.time()}")
 
-    @app.task(name="bare.tick", shared=False)  # type: ignore[untyped-decorator]
+    @app.task(name="bare.tick", shared=False)
     def tick() -> None:
         """What a periodic task costs that does nothing."""
 

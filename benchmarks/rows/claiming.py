@@ -24,8 +24,8 @@ def beside_a_million_rows(lab: Lab) -> Iterator[Figures]:
         _enqueue(empty, AT_ONCE, future=0)
         _enqueue(full, AT_ONCE, future=AT_ONCE)
         contenders = {
-            "ours": lambda full=full: _rate(full, claims),  # type: ignore[misc]
-            "theirs": lambda empty=empty: _rate(empty, claims),  # type: ignore[misc]
+            "ours": lambda full=full: _rate(full, claims),
+            "theirs": lambda empty=empty: _rate(empty, claims),
         }
         rates = in_turns(lab.rounds, contenders, lab.told)
         what = f"claims of {AT_ONCE} on {kind} beside {beside:,} delivered and as many future rows, against an empty table"
@@ -39,7 +39,7 @@ def _enqueue(outbox: Outbox, count: int, *, future: int) -> None:
     with outbox.store.transaction() as tx:
         outbox.enqueue_many(tx.connection, later + [NewMessage(channel=inline.CHANNEL)] * count)
     relayed: list[Batch] = []
-    Relay(outbox.store, outbox.channels, Kept(relayed), outbox.telemetry).run_once()  # it also stamps what is new
+    Relay(outbox.store, outbox.channels, Kept(relayed), outbox.telemetry, outbox.owner).run_once()  # it also stamps what is new
     outbox.store.release([claim for batch in relayed for claim in batch.claims])
 
 

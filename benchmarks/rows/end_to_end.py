@@ -65,7 +65,7 @@ def rate_of_bare(lab: Lab, alone: Bare, count: int) -> float:
             app.tasks["bare.count"].apply_async(producer=producer)
     started = time.perf_counter()
     app.control.add_consumer(bare.QUEUE)
-    lab.wait(lambda: int(alone.redis.get(COUNTER) or 0) >= count, f"{count} tasks")  # type: ignore[arg-type]
+    lab.wait(lambda: int(alone.redis.get(COUNTER) or 0) >= count, f"{count} tasks")
     return count / (time.perf_counter() - started)
 
 

@@ -42,8 +42,8 @@ def one_key(lab: Lab) -> Iterator[Figures]:
     for kind in ("sqlite", "postgresql"):
         outbox = opened(lab, kind)
         contenders = {
-            "ours": lambda outbox=outbox: rate(outbox, count, ordering_key="conversation"),  # type: ignore[misc]
-            "theirs": lambda outbox=outbox: rate(outbox, count),  # type: ignore[misc]
+            "ours": lambda outbox=outbox: rate(outbox, count, ordering_key="conversation"),
+            "theirs": lambda outbox=outbox: rate(outbox, count),
         }
         rates = in_turns(lab.rounds, contenders, lab.told)
         what = f"{count:,} messages of one ordering key on {kind}, against unordered ones"

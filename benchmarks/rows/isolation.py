@@ -100,7 +100,7 @@ def _rate(stack: Ours, companions: Sequence[NewMessage], count: int) -> float:
     )
     started = time.perf_counter()
     stack.go(ours.GUARDED)
-    stack.lab.wait(lambda: int(stack.redis.get(COUNTER) or 0) >= counted, f"{counted} sends")  # type: ignore[arg-type]
+    stack.lab.wait(lambda: int(stack.redis.get(COUNTER) or 0) >= counted, f"{counted} sends")
     return count / (time.perf_counter() - started)
 
 

@@ -39,7 +39,7 @@ def side_by_side(lab: Lab) -> Iterator[Figures]:
             _theirs(lab, peer, kind) for peer in PEERS for kind in peer.workers
         ]
         contenders = [_warmed_up(closing.enter_context(stack)) for stack in stacks]
-        measured = {each.name: lambda each=each: _measured(each, count) for each in contenders}  # type: ignore[misc]
+        measured = {each.name: lambda each=each: _measured(each, count) for each in contenders}
         rates = in_turns(lab.rounds, measured, lab.told)
     for contender in contenders:
         if contender.peer is not None:
@@ -164,10 +164,10 @@ class Running:
         patience_s = self.lab.sized(180, 60)
         started = time.perf_counter()
         self.contender.signal(signal.SIGCONT)
-        self.lab.wait(lambda: int(self.redis.get(COUNTER) or 0) >= count, f"{count} sends", patience_s=patience_s)  # type: ignore[arg-type]
-        if self.peer.unsettled:
+        self.lab.wait(lambda: int(self.redis.get(COUNTER) or 0) >= count, f"{count} sends", patience_s=patience_s)
+        if unsettled := self.peer.unsettled:
             with self._connected() as found:
-                self.lab.wait(lambda: not found(self.peer.unsettled), "all to be settled", patience_s=patience_s)
+                self.lab.wait(lambda: not found(unsettled), "all to be settled", patience_s=patience_s)
         return count / (time.perf_counter() - started)
 
     @contextmanager

@@ -48,7 +48,7 @@ class Ours:
 
     def await_done(self, count: int) -> None:
         """Wait until ``count`` were sent and every row is settled."""
-        self.lab.wait(lambda: int(self.redis.get(COUNTER) or 0) >= count, f"{count} sends")  # type: ignore[arg-type]
+        self.lab.wait(lambda: int(self.redis.get(COUNTER) or 0) >= count, f"{count} sends")
         self.lab.wait(lambda: not self.unsettled(), "all rows to be settled")
 
     def unsettled(self) -> bool:
@@ -107,4 +107,4 @@ def running_idle_celery(lab: Lab) -> Iterator[None]:
 
 def await_workers(lab: Lab, app: Celery, count: int) -> None:
     """Until so many of the application's workers answer."""
-    lab.wait(lambda: len(app.control.ping(timeout=1.0)) >= count, f"{count} workers", every_s=0.1)
+    lab.wait(lambda: len(app.control.ping(timeout=1.0) or ()) >= count, f"{count} workers", every_s=0.1)

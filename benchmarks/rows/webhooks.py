@@ -4,7 +4,7 @@ import asyncio
 import time
 import urllib.request
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import aiohttp
 
@@ -27,7 +27,10 @@ def against_the_bare_client(lab: Lab) -> Iterator[Figures]:
     with lab.processes([["benchmarks.applications.receiver", str(port)]], {}):
         lab.wait(lambda: _answers(url), "the receiver", every_s=0.05)
         with running_ours(lab, "sqlite") as stack:
-            contenders = {"ours": lambda: _ours(stack, url, count), "theirs": lambda: _bare(url, count)}
+            contenders: dict[str, Callable[[], float]] = {
+                "ours": lambda: _ours(stack, url, count),
+                "theirs": lambda: _bare(url, count),
+            }
             for contender in contenders.values():
                 contender()
             rates = in_turns(lab.rounds, contenders, lab.told)

@@ -129,7 +129,8 @@ class _InlineDispatcher:
 
 
 def _inline(outbox: Outbox, should_stop: Callable[[], bool], statuses: Counter[str]) -> Relay:
-    return Relay(outbox.store, outbox.channels, _InlineDispatcher(outbox, should_stop, statuses), outbox.telemetry)
+    dispatcher = _InlineDispatcher(outbox, should_stop, statuses)
+    return Relay(outbox.store, outbox.channels, dispatcher, outbox.telemetry, outbox.owner)
 
 
 def _through_celery(access: Access, broker: str | None, outbox: Outbox) -> Relay:

@@ -33,7 +33,7 @@ def outbox(database_url: str) -> Iterator[Outbox]:
 def one_pass(outbox: Outbox, texts: Sequence[str]) -> None:
     with outbox.store.engine.begin() as connection:
         outbox.enqueue_many(connection, [NewMessage(channel="chat", payload=text, ordering_key="ada") for text in texts])
-    relay = Relay(outbox.store, outbox.channels, OverTheWire(outbox), outbox.telemetry)
+    relay = Relay(outbox.store, outbox.channels, OverTheWire(outbox), outbox.telemetry, outbox.owner)
     relay.run_once(budget_s=30)
 
 

@@ -34,7 +34,7 @@ def app_for(broker_url: str) -> Celery:
 def relay_over(app: Celery, outbox: Outbox) -> Relay:
     """A relay that publishes through ``app``, on which ``install`` is called unless that was done."""
     if all(deliver_task(channel.name) in app.tasks for channel in outbox.channels):
-        return Relay(outbox.store, outbox.channels, CeleryDispatcher(app), outbox.telemetry)
+        return Relay(outbox.store, outbox.channels, CeleryDispatcher(app), outbox.telemetry, outbox.owner)
     return install(app, outbox, schedule=False, declare_queues=False, durable_tasks=False).relay
 
 

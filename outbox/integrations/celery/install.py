@@ -71,7 +71,7 @@ def install(
     )
     _require_room(app, outbox)
     nudge = Nudge(app, outbox.telemetry, expires_s=_SHORTEST_LIFE_S)
-    relay = Relay(outbox.store, outbox.channels, CeleryDispatcher(app), outbox.telemetry, owner=outbox.owner)
+    relay = Relay(outbox.store, outbox.channels, CeleryDispatcher(app), outbox.telemetry, outbox.owner)
     lifetime = Lifetime(app, outbox)
     request = request_class(lifetime.undertaker)
     _register_periodic(app, outbox, relay, lifetime, request, relay_interval_s, maintain_interval_s)

@@ -107,5 +107,5 @@ def test_a_thousand_rows_travel_in_ten_broker_messages(outbox: Outbox) -> None:
 def relayed(outbox: Outbox) -> Capture:
     """What one relay pass would hand to the broker."""
     capture = Capture()
-    Relay(outbox.store, outbox.channels, capture, outbox.telemetry).run_once(budget_s=60.0)
+    Relay(outbox.store, outbox.channels, capture, outbox.telemetry, outbox.owner).run_once(budget_s=60.0)
     return capture

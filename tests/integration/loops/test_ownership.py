@@ -14,6 +14,7 @@ from tests.integration.loops.scene import (
     Held,
     InThread,
     Row,
+    claim,
     deliver,
     enqueue,
     enqueue_many,
@@ -132,7 +133,16 @@ def test_r18_a_relay_pass_ends_with_its_budget_and_what_is_left_is_not_charged(o
     outbox.register(Chat())
     ids = enqueue_many(outbox, 5)
     capture = Capture()
-    report = Relay(outbox.store, outbox.channels, capture, outbox.telemetry, claim_limit=2).run_once(budget_s=0.0)
+    report = Relay(outbox.store, outbox.channels, capture, outbox.telemetry, outbox.owner, claim_limit=2).run_once(budget_s=0.0)
     assert (report.claimed, len(capture.claims)) == (2, 2)
     left = rows(outbox, ids[2:])
     assert [(row.status, row.attempt_count, row.lease) for row in left] == [("queued", 0, 0)] * 3
+
+
+def test_a_message_that_waits_for_its_worker_names_the_process_that_claimed_it(outbox: Outbox) -> None:
+    outbox.register(Chat())
+    ids = enqueue_many(outbox, 2)
+
+    claim(outbox)
+
+    assert {row.lease_owner for row in rows(outbox, ids)} == {outbox.owner()}

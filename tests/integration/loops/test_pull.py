@@ -10,7 +10,7 @@ from tests.integration.loops.scene import Capture, Chat, Events, claim, deliver,
 
 
 def pull(outbox: Outbox, channel: str = "chat", dispatcher: Capture | None = None) -> Batch | None:
-    relay = Relay(outbox.store, outbox.channels, dispatcher or Capture(), outbox.telemetry)
+    relay = Relay(outbox.store, outbox.channels, dispatcher or Capture(), outbox.telemetry, outbox.owner)
     return relay.pull(outbox.channels.get(channel))
 
 

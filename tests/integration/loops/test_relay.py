@@ -48,7 +48,7 @@ class Broken(Capture):
 
 
 def relay(outbox: Outbox, dispatcher: Any, **options: Any) -> Relay:
-    return Relay(outbox.store, outbox.channels, dispatcher, outbox.telemetry, **options)
+    return Relay(outbox.store, outbox.channels, dispatcher, outbox.telemetry, outbox.owner, **options)
 
 
 def test_a_pass_hands_out_everything_that_is_due(outbox: Outbox) -> None:

@@ -123,7 +123,7 @@ def test_what_a_delivery_task_claims_by_itself_is_counted_and_no_pass_of_a_relay
     outbox.register(chat)
     enqueue_many(outbox, 2)
 
-    Relay(outbox.store, outbox.channels, Capture(), outbox.telemetry).pull(chat)
+    Relay(outbox.store, outbox.channels, Capture(), outbox.telemetry, outbox.owner).pull(chat)
 
     assert [metrics.value(f"outbox_{name}_total") for name in ("relay_passes", "claimed", "delivery_tasks")] == [0, 2, 1]
     assert metrics.values("outbox_pulls_total", "channel") == {("chat",): 1}
@@ -149,7 +149,7 @@ def test_a_broker_that_is_away_is_counted(outbox: Outbox, metrics: Metrics) -> N
     outbox.register(Chat())
     enqueue_many(outbox, 3)
 
-    Relay(outbox.store, outbox.channels, Away(), outbox.telemetry).run_once()
+    Relay(outbox.store, outbox.channels, Away(), outbox.telemetry, outbox.owner).run_once()
 
     assert [metrics.value(f"outbox_{name}_total") for name in ("broker_failures", "relay_passes", "claimed")] == [1, 1, 0]
 
