@@ -11,11 +11,12 @@ from typing import Any
 
 from outbox.channels.base import Channel
 from outbox.clock import Clock
-from outbox.delivery_loop import DeliveryLoop, DeliveryReport, Slot
+from outbox.delivery_loop import DeliveryLoop, DeliveryReport
 from outbox.gatekeeping import RecentHealth
 from outbox.message import Claim
 from outbox.recording import Recorder
 from outbox.senders import Senders
+from outbox.slots import Slot
 from outbox.slowness import SlowChannels
 from outbox.store.protocol import Store
 from outbox.telemetry import Telemetry

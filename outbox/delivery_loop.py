@@ -4,9 +4,8 @@ Rows are taken only when their send is about to begin. Each settle travels with 
 that cannot record what it did begins nothing new.
 """
 
-import threading
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -15,6 +14,7 @@ from outbox import checkpoints, transacting
 from outbox.channels.base import Channel
 from outbox.crew import QUICK_S, Run
 from outbox.gatekeeping import WHOLE_CHANNEL, Gatekeeper, RecentHealth
+from outbox.inbox import Inbox
 from outbox.judging import judge
 from outbox.lifecycle import Status
 from outbox.line import Line
@@ -24,6 +24,7 @@ from outbox.policy.retry import RELEASED
 from outbox.recording import Ended, Recorder
 from outbox.senders import Senders
 from outbox.sending import NOT_BEGUN, Job
+from outbox.slots import ASK_EVERY_S, Patience, Slot
 from outbox.store.protocol import Store
 from outbox.store.records import Taker
 from outbox.telemetry import TakeRefused, Telemetry
@@ -38,23 +39,6 @@ GROUP_AGE_S = 0.025
 _LONGEST_WAIT_S = 0.25
 _DEAF_S = 2.0
 """A loop that has not come round for so long hangs on its database: nothing more is given to it."""
-_ASK_EVERY_S = 0.05
-
-
-@dataclass(frozen=True, slots=True)
-class Slot:
-    """The place of a task in a pool, where others may wait for one."""
-
-    is_wanted: Callable[[], bool]
-    """Whether somebody waits for it."""
-    wake: Callable[[], None]
-    """Called when rows became due after the slot was given back."""
-    send_s: float = 0.1
-    """Seconds that one send may take while others wait."""
-    patience_s: float = 1.0
-    """Seconds for which the task may keep it for many sends, each of them quicker."""
-    beside: int = 1
-    """How many slots its process has, and so how many tasks of one channel may send in it."""
 
 
 @dataclass(slots=True)
@@ -126,9 +110,7 @@ class DeliveryLoop:
         self._line = Line(key_window=channel.key_window)
         self._under_way: set[Job] = set()
         self._runs: list[Run] = []
-        self._answers: deque[tuple[Job, Outcome | None]] = deque()
-        self._enough_answers = 1
-        self._answered = threading.Event()
+        self._inbox = Inbox(claims)
         self._ended: list[Ended] = []
         self._unstarted: list[Claim] = []
         self._unwritten_since = 0.0
@@ -137,24 +119,18 @@ class DeliveryLoop:
         self._extend_at = time.monotonic() + self._lease_s / 3
         self._look_at = time.monotonic() + _LONGEST_WAIT_S
         self._capped = capped
-        self._joined: deque[Sequence[Claim]] = deque([claims])
         self._batches = 0
         self._came_round_at = time.monotonic()
-        self._slot: Slot | None = None
-        self._ask_at = self._patient_until = 0.0
+        self._patience = Patience(None)
         self._wake: Callable[[], None] | None = None
         self._failure: Exception | None = None
-        self._over = False
-        self._lock = threading.Lock()
 
     def run(self, slot: Slot | None = None) -> bool:
         """Go on until all is on record, or until somebody waits for the slot; whether all is.
 
         Raises what the database refused a take or a settle with.
         """
-        self._slot = slot
-        self._ask_at = time.monotonic() + (min(slot.send_s, slot.patience_s) if slot else 0.0)
-        self._patient_until = time.monotonic() + (slot.patience_s if slot else 0.0)
+        self._patience = Patience(slot)
         steps_aside = False
         try:
             while not (steps_aside or self._is_over()):
@@ -186,36 +162,32 @@ class DeliveryLoop:
 
     def join(self, claims: Sequence[Claim], *, stop_at: float, capped: bool, watched: bool) -> bool:
         """Deliver these too, until ``stop_at``; false where it is too late. May be called from another thread."""
-        with self._lock:
-            if self._over or self._stopping or time.monotonic() - self._came_round_at > _DEAF_S:
+
+        def admit() -> bool:
+            if self._stopping or time.monotonic() - self._came_round_at > _DEAF_S:
                 return False
             self._stop_at = max(self._stop_at, stop_at)
             self._capped |= capped
             self._gatekeeper.watched |= watched
             self._gatekeeper.begin_anew()
-            self._joined.append(claims)
-        self._answered.set()
-        return True
+            return True
+
+        return self._inbox.put_claims(claims, admit)
 
     def stop(self) -> None:
         """Begin nothing new. May be called from another thread."""
         self._stopping = True
 
     def _is_over(self) -> bool:
-        while self._joined:
-            self._line_up(self._joined.popleft())
-        if self._line.ready or self._under_way or self._has_unwritten():
+        for claims in self._inbox.claims():
+            self._line_up(claims)
+        if self._line.ready or self._under_way or self._has_unwritten() or not self._inbox.close_unless_claims():
             return False
-        with self._lock:
-            self._over = not self._joined
-        self.report.freed = self._capped and self._over
-        return self._over
+        self.report.freed = self._capped
+        return True
 
     def _is_slot_wanted(self) -> bool:
-        if self._slot is None or time.monotonic() < self._ask_at or not self._may_ask():
-            return False
-        self._ask_at = time.monotonic() + min(_ASK_EVERY_S, self._slot.send_s)
-        if not (self.is_slow(self._slot.send_s) or time.monotonic() >= self._patient_until) or not self._slot.is_wanted():
+        if not self._may_ask() or not self._patience.is_over(self.is_slow):
             return False
         checkpoints.reach("task", "aside")
         return True
@@ -255,7 +227,7 @@ class DeliveryLoop:
             self._look_after_sends()
             self._extend_leases()
         elif self._line.ready and not self._free_slots():
-            self._answered.wait(_ASK_EVERY_S)  # for the channel's other loops to have room
+            self._inbox.wait(1, ASK_EVERY_S)  # for the channel's other loops to have room
 
     def _has_unwritten(self) -> bool:
         return bool(self._ended or self._unstarted or self._gatekeeper.has_news())
@@ -340,13 +312,8 @@ class DeliveryLoop:
 
     def _done(self, job: Job, outcome: Outcome | None) -> None:
         checkpoints.reach("send", "after")
-        with self._lock:
-            if not self._over:
-                self._answers.append((job, outcome))
-                if len(self._answers) >= self._enough_answers:
-                    self._answered.set()
-                return
-        self._hear_late(job, outcome)
+        if not self._inbox.put_answer(job, outcome):
+            self._hear_late(job, outcome)
 
     def _hear_late(self, job: Job, outcome: Outcome | None) -> None:
         """The task is over. The outcome stands as unknown, which only a success can better, or not at all."""
@@ -355,16 +322,15 @@ class DeliveryLoop:
 
     def _leave(self) -> None:
         """After this, outcomes come late: a send that never returned in time, or all those of a task that was interrupted."""
-        with self._lock:
-            self._over = True
-        while self._answers:
-            self._hear_late(*self._answers.popleft())
+        self._inbox.close()
+        for job, outcome in self._inbox.answers():
+            self._hear_late(job, outcome)
         for job in [job for job in self._under_way if job.give_up()]:
             self._under_way.remove(job)
             self._ended.append(judge(job, NOT_BEGUN))
         if self._ended:
             self._recorder.record(self._ended)
-        left = [*self._line.leave(), *(claim for claims in self._joined for claim in claims)]
+        left = [*self._line.leave(), *(claim for claims in self._inbox.claims() for claim in claims)]
         if left:
             self._recorder.attempt(self.channel.name, lambda: self._store.release(left))
 
@@ -374,12 +340,10 @@ class DeliveryLoop:
         Each wait that ends costs the sends a moment, because threads compute in turns: so it ends for the first answer, from
         which the age of a group counts, and then for as many as make it time to write.
         """
-        self._answered.clear()
-        self._enough_answers = self._answers_to_write() if self._has_unwritten() else 1
-        if not self._joined and len(self._answers) < self._enough_answers:
-            self._answered.wait(max(0.001, min(self._moments()) - time.monotonic()))
-        while self._answers:
-            self._take_in(*self._answers.popleft())
+        enough = self._answers_to_write() if self._has_unwritten() else 1
+        self._inbox.wait(enough, max(0.001, min(self._moments()) - time.monotonic()))
+        for job, outcome in self._inbox.answers():
+            self._take_in(job, outcome)
 
     def _answers_to_write(self) -> int:
         """How many make it time to write."""
@@ -391,8 +355,8 @@ class DeliveryLoop:
         """When to look again, whatever answers come."""
         yield self._look_at
         yield self._extend_at
-        if self._slot is not None and self._may_ask():
-            yield self._ask_at
+        if self._may_ask():
+            yield self._patience.ask_at
         if self._has_unwritten():
             yield self._unwritten_since + GROUP_AGE_S
 

@@ -656,9 +656,9 @@ ASIDE: Sequence[Rule] = [
     ),
     Rule(
         "Who joins does so before the loop has found itself over, or not at all.",
-        "outbox/delivery_loop.py",
-        "            self._over = not self._joined\n",
-        "            self._over = True\n",
+        "outbox/inbox.py",
+        "            self._is_closed = not self._claims\n",
+        "            self._is_closed = True\n",
         _tests(f"{LOOPS}/test_aside.py", "who_joins_at_the_last_moment_is_not_left_behind"),
         NEITHER,
     ),

@@ -8,7 +8,6 @@ from celery import Celery
 
 from outbox import checkpoints
 from outbox.channels.base import Channel
-from outbox.delivery_loop import Slot
 from outbox.errors import ConfigurationError
 from outbox.integrations.celery import envelope
 from outbox.integrations.celery.channel import CeleryTasks
@@ -20,6 +19,7 @@ from outbox.integrations.celery.nudge import Freed, Nudge
 from outbox.integrations.celery.registering import declare, register
 from outbox.outbox import Outbox
 from outbox.relay import Batch, Relay, worth_a_claim
+from outbox.slots import Slot
 from outbox.tasks.calls import CHANNEL
 
 _log = logging.getLogger("outbox.celery")

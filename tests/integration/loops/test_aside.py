@@ -8,8 +8,9 @@ from dataclasses import replace
 import pytest
 
 from outbox import Backoff, Channel, NotReady, Outbox, RetryLater
-from outbox.delivery_loop import DeliveryLoop, DeliveryReport, Slot
+from outbox.delivery_loop import DeliveryLoop, DeliveryReport
 from outbox.message import Attempt, Claim, Message
+from outbox.slots import Slot
 from tests.integration.conftest import OpenOutbox
 from tests.integration.loops.scene import (
     WAIT_S,
@@ -212,7 +213,7 @@ class JoinsFirst:
         self._loop = loop
         self._lock = threading.Lock()
         self._join: Callable[[], object] | None = join
-        loop._lock = self  # type: ignore[assignment]
+        loop._inbox._lock = self  # type: ignore[assignment]
 
     def __enter__(self) -> None:
         if threading.current_thread().name == "outbox-aside" and not self._loop._under_way and self._join is not None:
@@ -423,7 +424,7 @@ def test_in_a_process_of_several_slots_so_many_loops_share_the_work(outbox: Outb
 
     deliver(outbox, claims[3:], slot=threads)
 
-    joined = [sum(map(len, loop._joined)) + len(loop._line) for loop in outbox.delivery._loops]
+    joined = [sum(map(len, loop._inbox._claims)) + len(loop._line) for loop in outbox.delivery._loops]
     assert sorted(joined) in ([1, 3], [0, 4])
     for target in "012345":
         gated.open(target)
