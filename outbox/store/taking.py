@@ -129,7 +129,7 @@ def _before(claims: Sequence[Claim]) -> dict[str, int]:
 
 
 def _records(rows: Iterable[Claim | Message]) -> list[dict[str, Any]]:
-    """In one order in every transaction, so that two of them over the same rows wait for each other and do not lock up."""
+    """In one order in every transaction: two over the same rows wait for each other, and lock up only by a rare plan."""
     return sorted(({"id": row.id, "lease": row.lease} for row in rows), key=itemgetter("id"))
 
 
