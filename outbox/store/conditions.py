@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import ARRAY, BigInteger, ColumnElement, Select, and_, any_, bindparam, func, or_, select, union_all
+from sqlalchemy import BigInteger, ColumnElement, Select, and_, bindparam, func, or_, select, union_all
 
 from outbox.lifecycle import Status
 from outbox.store.schema import literal
@@ -49,10 +49,9 @@ def locked_if(sql: Sql, still: ColumnElement[bool]) -> Select[Any]:
     """
     m = sql.tables.messages
     r = sql.dialect.records("r", {"seq": BigInteger()})
-    wanted = func.array(select(r.c.seq).scalar_subquery(), type_=ARRAY(BigInteger))
     return (
         select(m.c.seq, m.c.status)
-        .where(m.c.seq == any_(wanted), still)
+        .where(sql.dialect.among(m.c.seq, r.c.seq), still)
         .order_by(m.c.seq)
         .with_for_update(of=m, skip_locked=True)
     )

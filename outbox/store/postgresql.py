@@ -76,8 +76,10 @@ class PostgreSQLDialect(Dialect):
 
     def named(self, column: ColumnElement[Any], key: ColumnElement[Any]) -> ColumnElement[bool]:
         """As an array too: joined alone, a young table that nobody has analysed was read from end to end for each batch."""
-        keys = select(self.records("named", {key.name: key.type}).c[key.name]).scalar_subquery()
-        return and_(column == key, column == any_(func.array(keys, type_=ARRAY(key.type))))
+        return and_(column == key, self.among(column, self.records("named", {key.name: key.type}).c[key.name]))
+
+    def among(self, column: ColumnElement[Any], key: ColumnElement[Any]) -> ColumnElement[bool]:
+        return column == any_(func.array(select(key).scalar_subquery(), type_=ARRAY(key.type)))
 
     def insert(self, table: Table) -> Any:
         return insert(table)

@@ -55,6 +55,10 @@ class Dialect(ABC):
         """That ``column``, which has an index, is the ``key`` of a record: found by the index, whatever a planner believes."""
 
     @abstractmethod
+    def among(self, column: ColumnElement[Any], key: ColumnElement[Any]) -> ColumnElement[bool]:
+        """The same for a statement that needs nothing else of the records: ``column`` is the ``key`` of any of them."""
+
+    @abstractmethod
     def insert(self, table: Table) -> Any:
         """The dialect's insert, which both spell with ``on_conflict_do_nothing`` and ``on_conflict_do_update``."""
 

@@ -51,6 +51,9 @@ class SQLiteDialect(Dialect):
     def named(self, column: ColumnElement[Any], key: ColumnElement[Any]) -> ColumnElement[bool]:
         return column == key
 
+    def among(self, column: ColumnElement[Any], key: ColumnElement[Any]) -> ColumnElement[bool]:
+        return column.in_(select(key))
+
     def insert(self, table: Table) -> Any:
         return insert(table)
 
