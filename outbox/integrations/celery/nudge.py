@@ -98,7 +98,7 @@ class Nudge:
                 self._telemetry.emit(NudgeFailed(str(error)))
                 time.sleep(_REST_S)
             else:
-                if any(publication.task == RELAY_TASK for publication in publications):
+                if all(publication.task == RELAY_TASK for publication in publications):
                     time.sleep(_PAUSE_S)
 
     def _publications(self, wanted: set[str | None]) -> Iterator[Publication]:

@@ -5,6 +5,7 @@ import math
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -218,6 +219,25 @@ def test_with_eager_tasks_nothing_is_published_and_a_relay_task_delivers_in_plac
     app.tasks[RELAY].delay()
     assert outbox.sent == ["now"]  # type: ignore[attr-defined]
     assert outbox.get(queued.id).status == "delivered"
+
+
+def test_while_nobody_relays_commits_do_not_ask_the_broker_each_time(make_outbox: Callable[[], Outbox], redis_url: str) -> None:
+    """The nudge's thread shares its interpreter with the requests: each look at a queue would hold one of them up."""
+    app = an_app(redis_url)
+    nudge = install(app, make_outbox()).nudge
+    with redis.Redis.from_url(redis_url) as client:
+        client.rpush("outbox.note", "a delivery task")
+        client.rpush("outbox.relay", *["a wake-up"] * 10)
+        client.config_resetstat()
+        started = time.monotonic()
+        while (passed_s := time.monotonic() - started) < 0.5:
+            nudge("note")
+            time.sleep(0.001)
+        commands = client.info("commandstats")
+        assert client.llen("outbox.relay") == 10
+    looks = commands["cmdstat_llen"]["calls"]
+    of_a_queue = 4  # one for each priority of the transport
+    assert 2 * of_a_queue <= looks <= 2 * of_a_queue * (passed_s / 0.05 + 1)
 
 
 @pytest.mark.proves("R7", "T27")
