@@ -14,11 +14,16 @@ from collections.abc import Callable
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
+from types import NoneType
 from typing import Any
 from uuid import UUID
 
 TAG = "$outbox"
 MAX_DEPTH = 100
+
+
+_Path = tuple["_Path", str | int] | None
+"""Where a value stands: what holds it, and its key or index there. Spelled only where something is refused."""
 
 
 class EncodeError(ValueError):
@@ -34,7 +39,7 @@ def encode(value: Any) -> str | None:
     if value is None:
         return None
     try:
-        return _ENCODER.encode(_to_json(value, "$", 0))
+        return _ENCODER.encode(_to_json(value, None, 0))
     except EncodeError:
         raise
     except ValueError as error:  # an integer of thousands of digits
@@ -53,49 +58,58 @@ def decode(text: str | None) -> Any:
         raise DecodeError(str(error) or type(error).__name__) from error
 
 
-def _to_json(value: Any, path: str, depth: int) -> Any:
+def _to_json(value: Any, path: _Path, depth: int) -> Any:
     if depth > MAX_DEPTH:
-        raise EncodeError(f"{_short(path)} is nested deeper than {MAX_DEPTH} levels")
+        raise EncodeError(f"{_spelled(path)} is nested deeper than {MAX_DEPTH} levels")
     kind = type(value)
-    if kind is int or kind is bool or value is None:
+    if kind in _AS_THEY_ARE or (kind is str and value.isascii()):
         return value
-    if isinstance(value, str) and not isinstance(value, Enum):
-        return _text(value, path)
     if kind is dict:
-        return {_key(key, path): _to_json(item, f"{path}.{key}", depth + 1) for key, item in value.items()}
+        return {_key(key, path): _to_json(item, (path, key), depth + 1) for key, item in value.items()}
     if kind is list:
-        return [_to_json(item, f"{path}[{index}]", depth + 1) for index, item in enumerate(value)]
+        return [_to_json(item, (path, index), depth + 1) for index, item in enumerate(value)]
     if kind is float:
         if not math.isfinite(value):
-            raise EncodeError(f"{_short(path)} is {value}, which JSON cannot hold")
+            raise EncodeError(f"{_spelled(path)} is {value}, which JSON cannot hold")
         return value
     if kind is tuple:
-        return {TAG: ["tuple", [_to_json(item, f"{path}[{index}]", depth + 1) for index, item in enumerate(value)]]}
+        return {TAG: ["tuple", [_to_json(item, (path, index), depth + 1) for index, item in enumerate(value)]]}
     if kind in (datetime, time) and value.tzinfo is not None and value.utcoffset() is None:
-        raise EncodeError(f"{_short(path)} is a {kind.__name__} whose zone gives it no offset")
+        raise EncodeError(f"{_spelled(path)} is a {kind.__name__} whose zone gives it no offset")
     if kind in _WRITERS:
         return {TAG: [kind.__name__, _WRITERS[kind](value)]}
-    raise EncodeError(f"{_short(path)} is a {kind.__module__}.{kind.__qualname__}, which cannot be stored; convert it first")
+    if isinstance(value, str) and not isinstance(value, Enum):
+        return _text(value, path)
+    raise EncodeError(f"{_spelled(path)} is a {kind.__module__}.{kind.__qualname__}, which cannot be stored; convert it first")
 
 
-def _text(value: str, path: str) -> str:
+def _text(value: str, path: _Path) -> str:
     """Half a surrogate pair is no text: two of them side by side would come back as one character."""
-    if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
-        raise EncodeError(f"{_short(path)} holds half of a surrogate pair, which is no text")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise EncodeError(f"{_spelled(path)} holds half of a surrogate pair, which is no text") from None
     return str.__str__(value)
 
 
-def _key(key: Any, path: str) -> str:
+def _key(key: Any, path: _Path) -> str:
+    if type(key) is str and key.isascii() and key != TAG:
+        return key
     if not isinstance(key, str) or isinstance(key, Enum):
-        raise EncodeError(f"{_short(path)} has a key of type {type(key).__name__}; keys must be text")
+        raise EncodeError(f"{_spelled(path)} has a key of type {type(key).__name__}; keys must be text")
     if key == TAG:
-        raise EncodeError(f"{_short(path)} has the key {TAG!r}, which is reserved")
+        raise EncodeError(f"{_spelled(path)} has the key {TAG!r}, which is reserved")
     return _text(key, path)
 
 
-def _short(path: str) -> str:
+def _spelled(path: _Path) -> str:
     """Keys are an application's data: no error text grows with them without bound."""
-    return path if len(path) <= 200 else f"{path[:120]}…{path[-70:]}"
+    steps = []
+    while path is not None:
+        path, step = path
+        steps.append(f"[{step}]" if isinstance(step, int) else f".{step}")
+    text = "$" + "".join(reversed(steps))
+    return text if len(text) <= 200 else f"{text[:120]}…{text[-70:]}"
 
 
 def _from_json(pairs: dict[str, Any]) -> Any:
@@ -118,6 +132,7 @@ def _refuse_constant(name: str) -> Any:
     raise DecodeError(f"{name} is not JSON")
 
 
+_AS_THEY_ARE = frozenset({int, bool, NoneType})
 _ENCODER = json.JSONEncoder(ensure_ascii=True, allow_nan=False, separators=(",", ":"))
 _DECODER = json.JSONDecoder(object_hook=_from_json, parse_constant=_refuse_constant)
 

@@ -18,6 +18,7 @@ from outbox.store.records import NewRow
 DEFAULT_PAYLOAD_LIMIT = 256 * 1024
 LOWEST_PRIORITY, HIGHEST_PRIORITY = -100, 100
 LONGEST_SCHEDULE_S = 10 * 366 * 24 * 3600
+_DISPATCH_KINDS = frozenset(map(str, DispatchKind))
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +82,12 @@ class Preparer:
         return payload, headers
 
 
-def _dispatch_kind(kind: str | None) -> str | None:
+def _dispatch_kind(kind: object) -> str | None:
     if kind is None:
         return None
-    try:
-        return str(DispatchKind(kind))
-    except ValueError:
-        raise InvalidMessage(f"dispatch_kind must be 'final', 'block' or 'tool', not {kind!r}") from None
+    if not isinstance(kind, str) or kind not in _DISPATCH_KINDS:
+        raise InvalidMessage(f"dispatch_kind must be 'final', 'block' or 'tool', not {kind!r}")
+    return str(kind)
 
 
 def _max_attempts(message: NewMessage, channel: Channel | None) -> int | None:

@@ -4,8 +4,9 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import uuid_utils
 from celery import Celery
-from sqlalchemy import Engine, create_engine, text
+from sqlalchemy import Engine, create_engine, select, text
 
 from benchmarks.applications import bare, ours
 from benchmarks.lab import Lab
@@ -52,7 +53,7 @@ def in_bulk(lab: Lab) -> Iterator[Figures]:
     outbox, engine = _application(lab)
     contenders = {
         "ours": lambda: count / _timed(lambda: _many(engine, outbox, count)),
-        "theirs": lambda: count / _timed(lambda: _bare_many(engine, outbox.store.tables, count)),
+        "theirs": lambda: count / _bare_many(engine, outbox.store.tables, count),
     }
     rates = in_turns(lab.rounds, contenders, lab.told)
     outbox.close()
@@ -101,18 +102,21 @@ def _many(engine: Engine, outbox: Outbox, count: int) -> None:
         outbox.enqueue_many(connection, [NewMessage(channel=ours.CHANNEL, payload={"text": "On its way"})] * count)
 
 
-def _bare_many(engine: Engine, tables: Tables, count: int) -> None:
-    """The columns that `enqueue_many` writes, all of them, with values that are ready."""
-    now_ms = round(time.time() * 1000)
-    columns = {
-        "channel": ours.CHANNEL, "account_id": "", "target": "", "payload": '{"text":"On its way"}', "status": "queued",
-        "priority": 0, "queued_at": now_ms, "next_attempt_at": now_ms, "attempt_count": 0, "lease": 0,
-    }  # fmt: skip
+def _bare_many(engine: Engine, tables: Tables, count: int) -> float:
+    """Seconds for rows like the newest that `enqueue_many` wrote, in every column, with values that are ready."""
+    messages = tables.messages
+    with engine.connect() as connection:
+        written = connection.execute(select(messages).order_by(messages.c.seq.desc()).limit(1)).mappings().one()
+    columns = {name: value for name, value in written.items() if value is not None and name not in ("seq", "id")}
     names = ["id", *columns]
-    statement = f"insert into {tables.messages.name} ({', '.join(names)}) values ({', '.join('?' * len(names))})"
-    rows = [(f"{now_ms}-{number:024d}", *columns.values()) for number in range(count)]
-    with engine.begin() as connection:
-        connection.exec_driver_sql(statement, rows)
+    statement = f"insert into {messages.name} ({', '.join(names)}) values ({', '.join('?' * len(names))})"
+    rows = [(str(uuid_utils.uuid7()), *columns.values()) for _ in range(count)]
+
+    def insert() -> None:
+        with engine.begin() as connection:
+            connection.exec_driver_sql(statement, rows)
+
+    return _timed(insert)
 
 
 def _timed(work: Callable[[], None]) -> float:

@@ -100,7 +100,7 @@ class Mapper:
             raise EntryRefused(str(error)) from error
         if not rows:
             raise EntryRefused("none of its payloads says anything")
-        return [replace(row, max_attempts=policy.max_attempts) for row in rows]
+        return [row._replace(max_attempts=policy.max_attempts) for row in rows]
 
 
 def _messages(entry: Entry, channel: Channel | None) -> Iterator[NewMessage]:

@@ -3,17 +3,19 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from outbox.lifecycle import Status
 from outbox.message import Claim
 from outbox.policy.retry import Verdict
 
 
-@dataclass(frozen=True, slots=True)
-class NewRow:
+class NewRow(NamedTuple):
     """A message ready to be inserted. Times are durations in milliseconds from now, so that the database's clock decides.
 
     ``due_at`` (epoch milliseconds) overrides ``delay_ms``. ``stamped`` is false where the channel's defaults are unknown here.
+
+    A tuple, because a request waits while it is made: a frozen dataclass of so many fields takes five times as long.
     """
 
     id: str
@@ -221,10 +223,14 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a list goes on: behind the row with this ``seq``, and in lists by completion behind ``at`` (epoch ms)."""
+    """Where a walk goes on: behind the row with this ``seq``, and in walks in order of time behind ``at`` (epoch ms)."""
 
     seq: int
     at: int = 0
+
+
+Places = Mapping[tuple[str, int], Place]
+"""Where walks through the waiting messages of each channel and priority go on."""
 
 
 @dataclass(frozen=True, slots=True)
