@@ -10,10 +10,11 @@ from outbox.message import Message
 from outbox.policy import retry
 from outbox.policy.retention import Retention
 from outbox.store.protocol import Store
+from outbox.store.records import Places
 from outbox.telemetry import Maintained, Telemetry
 
 BATCH = 500
-_KEYS_A_PASS = 1_000
+_LOOKED_AT_A_PASS = 1_000
 _OUTCOMES_A_PASS = 2_000
 _START = ("", "")
 LONGEST_LEASE_MS = 24 * 3_600_000
@@ -42,12 +43,13 @@ class Maintenance:
         self.retention = retention
         self._batch = batch
         self._mended_to = _START
+        self._unfutured_to: Places = {}
         self._blanked_to: dict[tuple[str, Status], int] = {}
         self.services: Sequence[Service] = (
             Service("expire", store.expire),
             Service("rescue", lambda limit: store.rescue(self._decide, limit)),
             Service("mend", self._mend),
-            Service("unfuture", lambda _limit: store.unfuture(self._longest_retry_ms(), LONGEST_LEASE_MS)),
+            Service("unfuture", self._unfuture),
             Service("forget buckets", lambda _limit: store.forget_buckets()),
             Service("tally", lambda limit: store.tally(max(limit, _OUTCOMES_A_PASS))),
             Service("forget tallies", lambda _limit: store.forget_tallies()),
@@ -106,9 +108,15 @@ class Maintenance:
         return retry.rescue(message, channel.retry_policy, proven_dead=proven_dead)
 
     def _mend(self, limit: int) -> int:
-        cleared, next_key = self._store.mend(self._mended_to, max(limit, _KEYS_A_PASS))
+        cleared, next_key = self._store.mend(self._mended_to, max(limit, _LOOKED_AT_A_PASS))
         self._mended_to = next_key or _START
         return cleared
+
+    def _unfuture(self, limit: int) -> int:
+        changed, self._unfutured_to = self._store.unfuture(
+            self._longest_retry_ms(), LONGEST_LEASE_MS, self._unfutured_to, max(limit, _LOOKED_AT_A_PASS)
+        )
+        return changed
 
     def _prune(self, limit: int) -> int:
         return sum(

@@ -22,9 +22,9 @@ from sqlalchemy import (
 from outbox.lifecycle import Status
 from outbox.message import Message
 from outbox.store.conditions import in_flight, in_flight_by
-from outbox.store.leaping import leap
+from outbox.store.leaping import lanes
 from outbox.store.records import Lane, Pending, Stamp
-from outbox.store.schema import claimable, literal
+from outbox.store.schema import literal
 from outbox.store.sql import Sql, Transaction, columns_of_message, to_message
 
 
@@ -62,21 +62,15 @@ def stamp(tx: Transaction, channels: Sequence[str], defaults: Callable[[Message]
 def _pending(sql: Sql) -> Any:
     m = sql.tables.messages
     known = m.c.channel.in_(bindparam("channels", expanding=True))
-    lanes = leap(
-        m,
-        ("channel", "priority"),
-        ("channel", "priority", "next_attempt_at"),
-        claimable,
-        (literal(""), literal(-32768)),
-    )
+    lane = lanes(m)
     none: ColumnElement[int] = literal_column("0")
     unstamped = select(m.c.seq).where(m.c.status == literal(Status.QUEUED), m.c.stamped == literal(0), known).limit(1)
     overdue = select(m.c.seq).where(m.c.status == literal(Status.DISPATCHED), known, m.c.lease_until < sql.now).limit(1)
     return union_all(
         select(
-            literal("due").label("kind"), lanes.c.channel, lanes.c.priority, lanes.c.next_attempt_at,
-            in_flight(sql, lanes.c.channel).label("in_flight"),
-        ).where(lanes.c.next_attempt_at <= sql.now, lanes.c.channel.in_(bindparam("channels", expanding=True))),
+            literal("due").label("kind"), lane.c.channel, lane.c.priority, lane.c.next_attempt_at,
+            in_flight(sql, lane.c.channel).label("in_flight"),
+        ).where(lane.c.next_attempt_at <= sql.now, lane.c.channel.in_(bindparam("channels", expanding=True))),
         select(literal("unstamped"), literal(""), none, none, none).where(unstamped.exists()),
         select(literal("overdue"), literal(""), none, none, none).where(overdue.exists()),
     )  # fmt: skip

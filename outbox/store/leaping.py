@@ -5,7 +5,15 @@ from typing import Any
 
 from sqlalchemy import CTE, ColumnElement, FromClause, Table, func, literal_column, select
 
+from outbox.store.schema import claimable, literal
+
 _ONE: ColumnElement[int] = literal_column("1")
+
+
+def lanes(messages: Table) -> CTE:
+    """``channel`` and ``priority`` of which rows are claimable now or later, and the first ``next_attempt_at`` of each."""
+    order = ("channel", "priority", "next_attempt_at")
+    return leap(messages, order[:2], order, claimable, (literal(""), literal(-32768)))
 
 
 def leap(

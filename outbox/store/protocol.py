@@ -29,6 +29,7 @@ from outbox.store.records import (
     Page,
     Pending,
     Place,
+    Places,
     Settled,
     Settlement,
     Stamp,
@@ -125,8 +126,12 @@ class Store(Protocol):
     def mend(self, after: tuple[str, str], limit: int) -> tuple[int, tuple[str, str] | None]:
         """Clear blocked marks of rows that wait for nobody, key by key; returns how many and where to go on."""
 
-    def unfuture(self, longest_retry_ms: int, longest_lease_ms: int) -> int:
-        """Bring back due times and leases further ahead than the engine writes them (a clock that jumped back)."""
+    def unfuture(self, longest_retry_ms: int, longest_lease_ms: int, after: Places, limit: int) -> tuple[int, Places]:
+        """Bring back due times and leases further ahead than the engine writes them (a clock that jumped back).
+
+        Looks at up to ``limit`` waiting messages of each channel and priority after those places; returns how many it changed
+        and where to go on.
+        """
 
     def forget_buckets(self) -> int:
         """Delete the buckets of rates that have long been full again; returns how many."""

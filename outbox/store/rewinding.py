@@ -1,27 +1,34 @@
-"""``unfuture``: moments that a clock has left in the future, where nothing would look at them for as long as it had jumped."""
+"""``unfuture``: moments that a clock has left in the future, where nothing would look at them for as long as it had jumped.
+
+Of messages that are not due yet there may be any number, rightly most often: they are looked through by portions, so that
+nobody waits for it. What is due, whatever its number, is not read at all.
+"""
 
 from functools import lru_cache
+from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, Update, and_, bindparam, update
+from sqlalchemy import BigInteger, ColumnElement, Select, Update, and_, bindparam, case, or_, select, tuple_, update
 
 from outbox.lifecycle import Status
 from outbox.store.claiming import LONGEST_HORIZON_MS
-from outbox.store.records import GateKind
+from outbox.store.leaping import lanes
+from outbox.store.records import GateKind, Place, Places
 from outbox.store.schema import claimable, literal
 from outbox.store.sql import Sql, Transaction
 
+_START = Place(seq=0)
 
-def unfuture(tx: Transaction, longest_retry_ms: int, longest_lease_ms: int) -> int:
-    """Bring back moments further ahead than this engine writes them; returns how many.
+
+def unfuture(tx: Transaction, longest_retry_ms: int, longest_lease_ms: int, after: Places, limit: int) -> tuple[int, Places]:
+    """Bring back moments further ahead than this engine writes them; returns how many, and from where to go on.
 
     What an application scheduled itself stays, unless it was enqueued in the future: then it moves with its enqueue. Gates
     that an operator closed stay too; those that the engine closed, and buckets, are never ahead by more than
-    ``longest_lease_ms``.
+    ``longest_lease_ms``. Of each channel and priority up to ``limit`` waiting messages are looked at.
     """
-    return sum(
+    changed, places = unfuture_waiting(tx, longest_retry_ms, after, limit)
+    changed += sum(
         (
-            tx.execute(_enqueues(tx.sql)).rowcount,
-            tx.execute(_retries(tx.sql), ahead_ms=longest_retry_ms).rowcount,
             tx.execute(_leases(tx.sql, Status.DISPATCHED), ahead_ms=LONGEST_HORIZON_MS).rowcount,
             tx.execute(_leases(tx.sql, Status.SENDING), ahead_ms=longest_lease_ms).rowcount,
             tx.execute(_gates(tx.sql), ahead_ms=longest_lease_ms).rowcount,
@@ -29,19 +36,89 @@ def unfuture(tx: Transaction, longest_retry_ms: int, longest_lease_ms: int) -> i
             tx.execute(_tally_marks(tx.sql)).rowcount,
         )
     )
+    return changed, places
+
+
+def unfuture_waiting(tx: Transaction, longest_retry_ms: int, after: Places, limit: int) -> tuple[int, Places]:
+    """The same for messages that are not due yet alone."""
+    changed = 0
+    places: dict[tuple[str, int], Place] = {}
+    for row in tx.execute(_lanes(tx.sql)).all():
+        lane = (row.channel, row.priority)
+        place = after.get(lane, _START)
+        waiting = {"of_channel": row.channel, "of_priority": row.priority, "at": place.at, "seq": place.seq, "limit": limit}
+        rows = tx.execute(_waiting(tx.sql), **waiting, ahead_ms=longest_retry_ms).all()
+        ahead = [{"seq": row.seq} for row in rows if row.is_ahead]
+        if ahead:
+            changed += tx.execute_on(_enqueues(tx.sql), ahead).rowcount
+            changed += tx.execute_on(_retries(tx.sql), ahead, ahead_ms=longest_retry_ms).rowcount
+        if len(rows) == limit:
+            places[lane] = Place(rows[-1].seq, rows[-1].next_attempt_at)
+    return changed, places
 
 
 def _ahead(sql: Sql) -> ColumnElement[int]:
     return sql.now + bindparam("ahead_ms", type_=BigInteger)
 
 
+def _enqueued_ahead(sql: Sql) -> ColumnElement[bool]:
+    m = sql.tables.messages
+    return and_(claimable(m), m.c.lease == literal(0), m.c.queued_at > sql.now)
+
+
+def _retried_ahead(sql: Sql) -> ColumnElement[bool]:
+    m = sql.tables.messages
+    return and_(claimable(m), m.c.lease > literal(0), m.c.next_attempt_at > _ahead(sql))
+
+
+@lru_cache(maxsize=64)
+def _lanes(sql: Sql) -> Any:
+    """Channels and priorities of which a message is not due yet: two index entries read for each."""
+    m = sql.tables.messages
+    lane = lanes(m)
+    waiting = (
+        select(m.c.seq)
+        .where(
+            claimable(m),
+            m.c.channel == lane.c.channel,
+            m.c.priority == lane.c.priority,
+            m.c.next_attempt_at > sql.now,
+        )
+        .order_by(m.c.next_attempt_at)
+        .limit(literal(1))
+        .correlate(lane)
+        .scalar_subquery()
+    )
+    return select(lane.c.channel, lane.c.priority).where(waiting.is_not(None))
+
+
+@lru_cache(maxsize=64)
+def _waiting(sql: Sql) -> Select[Any]:
+    """Messages of one channel and priority that are not due yet, in order, and whether they are ahead of their time."""
+    m = sql.tables.messages
+    at = bindparam("at", type_=BigInteger)
+    place = tuple_(case((at > sql.now, at), else_=sql.now), bindparam("seq", type_=BigInteger))
+    return (
+        select(m.c.seq, m.c.next_attempt_at, or_(_enqueued_ahead(sql), _retried_ahead(sql)).label("is_ahead"))
+        .where(
+            claimable(m),
+            m.c.channel == bindparam("of_channel"),
+            m.c.priority == bindparam("of_priority"),
+            tuple_(m.c.next_attempt_at, m.c.seq) > place,
+        )
+        .order_by(m.c.next_attempt_at, m.c.seq)
+        .limit(bindparam("limit"))
+    )
+
+
 @lru_cache(maxsize=64)
 def _enqueues(sql: Sql) -> Update:
     m = sql.tables.messages
+    r = sql.dialect.records("r", {"seq": BigInteger()})
     jumped = m.c.queued_at - sql.now
     return (
         update(m)
-        .where(claimable(m), m.c.lease == literal(0), m.c.queued_at > sql.now)
+        .where(sql.dialect.among(m.c.seq, r.c.seq), _enqueued_ahead(sql))
         .values(queued_at=sql.now, next_attempt_at=m.c.next_attempt_at - jumped, expires_at=m.c.expires_at - jumped)
     )
 
@@ -49,8 +126,8 @@ def _enqueues(sql: Sql) -> Update:
 @lru_cache(maxsize=64)
 def _retries(sql: Sql) -> Update:
     m = sql.tables.messages
-    late = and_(claimable(m), m.c.lease > literal(0), m.c.next_attempt_at > _ahead(sql))
-    return update(m).where(late).values(next_attempt_at=_ahead(sql))
+    r = sql.dialect.records("r", {"seq": BigInteger()})
+    return update(m).where(sql.dialect.among(m.c.seq, r.c.seq), _retried_ahead(sql)).values(next_attempt_at=_ahead(sql))
 
 
 @lru_cache(maxsize=64)

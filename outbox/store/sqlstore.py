@@ -55,6 +55,7 @@ from outbox.store.records import (
     Page,
     Pending,
     Place,
+    Places,
     Settled,
     Settlement,
     Stamp,
@@ -197,8 +198,8 @@ class SQLStore:
     def mend(self, after: tuple[str, str], limit: int) -> tuple[int, tuple[str, str] | None]:
         return self._write(blocking.mend, after, limit)
 
-    def unfuture(self, longest_retry_ms: int, longest_lease_ms: int) -> int:
-        return self._write(rewinding.unfuture, longest_retry_ms, longest_lease_ms)
+    def unfuture(self, longest_retry_ms: int, longest_lease_ms: int, after: Places, limit: int) -> tuple[int, Places]:
+        return self._write(rewinding.unfuture, longest_retry_ms, longest_lease_ms, after, limit)
 
     def forget_buckets(self) -> int:
         return self._write(pacing.forget_buckets)

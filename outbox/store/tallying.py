@@ -6,9 +6,7 @@ writers run side by side a row may be committed after one that was completed lat
 longest frozen transaction would have been ended.
 """
 
-from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from itertools import groupby
 from typing import Any
 
 from sqlalchemy import (
@@ -18,7 +16,6 @@ from sqlalchemy import (
     Delete,
     FromClause,
     Integer,
-    Row,
     Select,
     Text,
     Update,
@@ -39,7 +36,7 @@ from outbox.store.leaping import leap
 from outbox.store.postgresql import FROZEN_TRANSACTION_MS
 from outbox.store.records import Tally
 from outbox.store.schema import literal
-from outbox.store.sql import Sql, Transaction
+from outbox.store.sql import Sql, Transaction, once
 
 MINUTE_MS = 60_000
 KEPT_MS = 7 * 24 * 60 * MINUTE_MS
@@ -47,6 +44,7 @@ KEPT_MS = 7 * 24 * 60 * MINUTE_MS
 LATE_COMMIT_MS = FROZEN_TRANSACTION_MS + 5_000
 """After this long no transaction that completed a row can still be open."""
 
+_SUMS = ("minute", "messages", "latency_sum_ms", "latency_max_ms")
 _START: ColumnClause[int] = literal_column("start_ms")
 
 
@@ -73,21 +71,13 @@ def forget_tallies(tx: Transaction) -> int:
 def _count(tx: Transaction, channel: str, outcome: Status, limit: int) -> int:
     mark = tx.execute(_lock_mark(tx.sql), channel=channel, outcome=str(outcome)).one()
     place = {"of_channel": channel, "marked_at": mark.completed_at, "marked_seq": mark.seq}
-    rows = tx.execute(_next(tx.sql, outcome), **place, limit=limit).all()
-    if rows:
-        tx.execute_on(_add(tx.sql), _by_minute(channel, outcome, rows))
-        last = rows[-1]
-        tx.execute(_move_mark(tx.sql), of_channel=channel, of_outcome=str(outcome), at=last.completed_at, to_seq=last.seq)
-    return len(rows)
-
-
-def _by_minute(channel: str, outcome: Status, rows: Sequence[Row[Any]]) -> Iterable[dict[str, Any]]:
-    for minute, group in groupby(rows, key=lambda row: row.completed_at - row.completed_at % MINUTE_MS):
-        latencies = [max(0, row.latency_ms) for row in group]
-        yield {
-            "minute": minute, "channel": channel, "outcome": outcome, "messages": len(latencies),
-            "latency_sum_ms": sum(latencies), "latency_max_ms": max(latencies),
-        }  # fmt: skip
+    minutes = tx.execute(_next(tx.sql, outcome), **place, limit=limit).all()
+    if minutes:
+        records = [{"channel": channel, "outcome": outcome, **{name: row._mapping[name] for name in _SUMS}} for row in minutes]
+        tx.execute_on(_add(tx.sql), records)
+        at = max(row.last_completed_at for row in minutes)
+        tx.execute(_move_mark(tx.sql), of_channel=channel, of_outcome=str(outcome), at=at, to_seq=minutes[0].last_seq)
+    return sum(row.messages for row in minutes)
 
 
 def _closed_before(sql: Sql) -> ColumnElement[int]:
@@ -143,12 +133,16 @@ def _lock_mark(sql: Sql) -> Any:
 
 @lru_cache(maxsize=64)
 def _next(sql: Sql, outcome: Status) -> Select[Any]:
-    """Rows beyond the mark, with the time that each took from the moment at which it was first due, where that is known."""
+    """The minutes of the rows beyond the mark, and the last of those rows.
+
+    Their latency counts from the moment at which each was first due, where that is known.
+    """
     m = sql.tables.messages
     marked = tuple_(bindparam("marked_at", type_=BigInteger), bindparam("marked_seq", type_=BigInteger))
     latency_ms = m.c.completed_at - func.coalesce(m.c.expires_at - m.c.ttl_ms, m.c.queued_at)
-    return (
-        select(m.c.completed_at, m.c.seq, latency_ms.label("latency_ms"))
+    rows = once(
+        "completed",
+        select(m.c.completed_at, m.c.seq, case((latency_ms > literal(0), latency_ms), else_=literal(0)).label("latency_ms"))
         .where(
             m.c.channel == bindparam("of_channel"),
             m.c.status == literal(outcome),
@@ -157,8 +151,18 @@ def _next(sql: Sql, outcome: Status) -> Select[Any]:
             m.c.completed_at < _closed_before(sql),
         )
         .order_by(m.c.completed_at, m.c.seq)
-        .limit(bindparam("limit"))
+        .limit(bindparam("limit")),
     )
+    minute = (rows.c.completed_at - rows.c.completed_at % literal(MINUTE_MS)).label("minute")
+    last = select(rows.c.seq).order_by(rows.c.completed_at.desc(), rows.c.seq.desc()).limit(literal(1)).scalar_subquery()
+    return select(
+        minute,
+        func.count().label("messages"),
+        func.sum(rows.c.latency_ms).cast(BigInteger).label("latency_sum_ms"),
+        func.max(rows.c.latency_ms).label("latency_max_ms"),
+        func.max(rows.c.completed_at).label("last_completed_at"),
+        last.label("last_seq"),
+    ).group_by(minute)
 
 
 @lru_cache(maxsize=64)

@@ -280,7 +280,7 @@ def test_invariant_9_maintenance_relay_and_stale_workers_leave_a_terminal_row_al
     rescue(store)
     rescue(store, owner="worker-1")
     store.mend(("", ""), 100)
-    store.unfuture(1, 1)
+    store.unfuture(1, 1, {}, 100)
     claim(store)
     store.redispatch(CHANNEL, 100)
     store.release([Claim("m", message.lease)])

@@ -287,7 +287,7 @@ def mend(tx: Transaction) -> Callable[[], object]:
 
 @uses("due", "dispatched", "sending")
 def unfuture(tx: Transaction) -> Callable[[], object]:
-    return lambda: rewinding.unfuture(tx, MINUTE, MINUTE)
+    return lambda: rewinding.unfuture(tx, MINUTE, MINUTE, {}, 100)
 
 
 @uses("unstamped")
@@ -384,6 +384,7 @@ LEAPS: dict[str, Callable[[Transaction], object]] = {
     "pending": lambda tx: arriving.pending(replace(tx, now_ms=0), [CHANNEL]),
     "mend": lambda tx: blocking.mend(tx, ("", ""), 1),
     "tally": lambda tx: tallying.tally(tx, 0),
+    "unfuture": lambda tx: rewinding.unfuture_waiting(tx, MINUTE, {}, 1),
 }
 
 

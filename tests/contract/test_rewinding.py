@@ -1,5 +1,7 @@
 """``unfuture``: a clock that has jumped back leaves nothing in the far future, where nobody would look at it."""
 
+from unittest.mock import ANY
+
 from outbox import Attempt, Channel, Message, Outbox, Receipt
 from outbox.policy.destination import Limits, Rate
 from outbox.policy.retry import Backoff
@@ -26,6 +28,10 @@ HOUR = 60 * MINUTE
 DAY = 24 * HOUR
 
 
+def unfuture(store: SQLStore) -> int:
+    return store.unfuture(HOUR, DAY, {}, 100)[0]
+
+
 def test_a_clock_that_jumped_back_does_not_keep_retries_and_leases_in_the_far_future(store: SQLStore, clock: FakeClock) -> None:
     clock.advance(365 * DAY)
     settle(store, begin(store, "retried"), RETRY)
@@ -33,16 +39,16 @@ def test_a_clock_that_jumped_back_does_not_keep_retries_and_leases_in_the_far_fu
     enqueue_named(store, "dispatched")
     claim(store)
     clock.now = NOW
-    assert store.unfuture(HOUR, DAY) == 3
+    assert unfuture(store) == 3
     assert stored(store, "retried").next_attempt_at == NOW + HOUR
     assert stored(store, "sending").lease_until == NOW + DAY
     assert stored(store, "dispatched").lease_until == NOW + 10 * MINUTE
-    assert store.unfuture(HOUR, DAY) == 0
+    assert unfuture(store) == 0
 
 
 def test_what_an_application_scheduled_far_ahead_is_left_there(store: SQLStore) -> None:
     enqueue_named(store, "next-year", delay_ms=365 * DAY)
-    assert store.unfuture(HOUR, DAY) == 0
+    assert unfuture(store) == 0
     assert stored(store, "next-year").next_attempt_at == NOW + 365 * DAY
 
 
@@ -51,7 +57,7 @@ def test_moments_within_reach_of_the_engine_are_left_alone(store: SQLStore, cloc
     begin(store, "sending")
     put(store, "retried", next_attempt_at=NOW + HOUR)
     put(store, "sending", lease_until=NOW + DAY)
-    assert store.unfuture(HOUR, DAY) == 0
+    assert unfuture(store) == 0
 
 
 def test_what_was_enqueued_in_the_future_moves_with_its_enqueue(store: SQLStore, clock: FakeClock) -> None:
@@ -59,11 +65,34 @@ def test_what_was_enqueued_in_the_future_moves_with_its_enqueue(store: SQLStore,
     enqueue_named(store, "at-once", ttl_ms=HOUR)
     enqueue_named(store, "later", delay_ms=MINUTE)
     clock.now = NOW
-    assert store.unfuture(HOUR, DAY) == 2
+    assert unfuture(store) == 2
     at_once = stored(store, "at-once")
     assert (at_once.queued_at, at_once.next_attempt_at, at_once.expires_at) == (NOW, NOW, NOW + HOUR)
     assert stored(store, "later").next_attempt_at == NOW + MINUTE
     assert ids(claim(store)) == ["at-once"]
+
+
+def test_behind_any_number_of_scheduled_messages_it_is_found_by_and_by(store: SQLStore, clock: FakeClock) -> None:
+    for number in range(5):
+        enqueue_named(store, f"scheduled-{number}", delay_ms=DAY)
+        enqueue_named(store, f"urgent-{number}", delay_ms=DAY, priority=1)
+    clock.advance(2 * DAY)
+    enqueue_named(store, "ahead")
+    enqueue_named(store, "urgent-ahead", priority=1)
+    clock.now = NOW
+    changed, places = store.unfuture(HOUR, DAY, {}, 2)
+    assert changed == 0
+    changed, places = store.unfuture(HOUR, DAY, places, 2)
+    assert changed == 0
+    assert store.unfuture(HOUR, DAY, places, 2) == (2, ANY)
+    assert {stored(store, name).next_attempt_at for name in ("ahead", "urgent-ahead")} == {NOW}
+
+
+def test_a_search_that_has_come_to_the_end_begins_anew(store: SQLStore, clock: FakeClock) -> None:
+    enqueue_named(store, "scheduled", delay_ms=DAY)
+    _, places = store.unfuture(HOUR, DAY, {}, 1)
+    assert places
+    assert store.unfuture(HOUR, DAY, places, 1) == (0, {})
 
 
 def test_what_the_engine_closed_in_the_future_opens_again_and_a_pause_stays(store: SQLStore, clock: FakeClock) -> None:
@@ -73,7 +102,7 @@ def test_what_the_engine_closed_in_the_future_opens_again_and_a_pause_stays(stor
     store.close(CHANNEL, "paused", GateKind.PAUSE, for_ms=MINUTE, reason="")
     store.close(CHANNEL, "gone", GateKind.GONE, for_ms=None, reason="")
     clock.now = NOW
-    assert store.unfuture(HOUR, DAY) == 2
+    assert unfuture(store) == 2
     closed = {gate.target for gate in store.gates(closed_only=False) if gate.state is GateState.CLOSED}
     assert closed == {"paused", "gone"}
 
@@ -86,7 +115,7 @@ def test_a_rate_is_not_stuck_at_a_moment_that_comes_in_a_year(store: SQLStore, c
     clock.now = NOW
     enqueue(store, new_row(id="next"))
     assert not store.claim(Lane(CHANNEL, 0, 0), 10, limits).claims
-    store.unfuture(HOUR, DAY)
+    unfuture(store)
     assert ids(store.claim(Lane(CHANNEL, 0, 0), 10, limits).claims) == ["next"]
 
 

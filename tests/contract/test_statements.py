@@ -222,7 +222,11 @@ def test_mend_reads_the_marked_keys_and_clears(store: SQLStore, many: int) -> No
 
 
 def test_unfuture_costs_a_statement_for_each_thing_that_may_lie_ahead(store: SQLStore) -> None:
-    assert cost(store, store.unfuture, MINUTE, MINUTE) == 7
+    assert cost(store, store.unfuture, MINUTE, MINUTE, {}, 10) == 6
+    for delay_ms, lanes in ((0, 0), (MINUTE, 3)):
+        for lane in ({}, {}, {"priority": 1}, {"channel": "email"}):
+            enqueue(store, new_row(delay_ms=delay_ms, **lane))
+        assert cost(store, store.unfuture, MINUTE, MINUTE, {}, 10) == 6 + lanes
 
 
 @ONE_OR_MANY

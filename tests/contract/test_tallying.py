@@ -186,7 +186,7 @@ def test_counting_goes_on_after_a_clock_that_was_ahead_has_jumped_back(store: SQ
     let_commits_end(clock)
     store.tally(100)
     clock.now = MINUTE
-    assert store.unfuture(0, 0) == 1
+    assert store.unfuture(0, 0, {}, 100) == (1, {})
     clock.advance(1)
     deliver(store, 2)
     let_commits_end(clock)

@@ -162,7 +162,7 @@ def test_a_verb_never_changes_what_was_enqueued_nor_takes_a_lease_or_an_error_ba
     "upkeep",
     [
         pytest.param(lambda store: store.mend(("", ""), 100), id="mend"),
-        pytest.param(lambda store: store.unfuture(MINUTE, MINUTE), id="unfuture"),
+        pytest.param(lambda store: store.unfuture(MINUTE, MINUTE, {}, 100), id="unfuture"),
         pytest.param(lambda store: store.stamp([CHANNEL], None, 100), id="stamp"),
         pytest.param(lambda store: store.forget_buckets(), id="forget buckets"),
     ],
