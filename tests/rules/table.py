@@ -188,10 +188,17 @@ TIME: Sequence[Rule] = [
     Rule(
         "Moments that a clock which jumped has left further ahead than the engine writes them are brought back.",
         f"{STORE}/rewinding.py",
-        ".where(late).values(next_attempt_at=_ahead(sql))",
-        ".where(late, late != late).values(next_attempt_at=_ahead(sql))",
+        "m.c.next_attempt_at > _ahead(sql))",
+        "m.c.next_attempt_at < literal(0))",
         _tests(f"{LOOPS}/test_maintenance.py", "times_further_ahead_than_the_engine_writes_are_brought_back"),
         NEITHER,
+    ),
+    Rule(
+        "They are looked for a portion at a time, and the next portion begins where the last one ended.",
+        f"{STORE}/rewinding.py",
+        "if len(rows) == limit:",
+        "if not rows:",
+        _tests(f"{CONTRACT}/test_rewinding.py", "behind_any_number_of_scheduled_messages_it_is_found_by_and_by"),
     ),
 ]
 
@@ -525,8 +532,8 @@ ENQUEUES: Sequence[Rule] = [
     Rule(
         "The keys of one transaction are inserted in one order, so that two with the same keys do not lock up.",
         f"{STORE}/enqueueing.py",
-        'keyed = sorted((row for row in parameters if row["idempotency_key"] is not None), key=_key)',
-        'keyed = [row for row in parameters if row["idempotency_key"] is not None]',
+        "keyed = sorted((row for row in rows if row.idempotency_key is not None), key=_key)",
+        "keyed = [row for row in rows if row.idempotency_key is not None]",
         _tests(f"{CONTRACT}/test_races.py", "the_same_keys_in_opposite_orders_do_not_lock_up"),
         POSTGRESQL,
     ),
