@@ -17,7 +17,7 @@ import psycopg
 from redis import Redis
 from sqlalchemy.engine import make_url
 
-from benchmarks.applications.settings import BROKER, COUNTER, DATABASE
+from benchmarks.applications.settings import BROKER, COUNTER, DATABASE, QUICK_SENDS
 from benchmarks.lab import PROJECT, Lab
 from benchmarks.measuring import Figures, Target, in_turns
 from benchmarks.peers.catalogue import APPLICATIONS, PEERS, Peer
@@ -101,7 +101,7 @@ def _family(pid: int) -> list[psutil.Process]:
 @contextmanager
 def _ours(lab: Lab, kind: str) -> Iterator[Contender]:
     before = set(lab.running)
-    with running_ours(lab, kind) as stack:
+    with running_ours(lab, kind, options=QUICK_SENDS) as stack:
         pids = [pid for pid in lab.running if pid not in before]
         rate = partial(rate_of_ours, stack)
         contender = Contender(f"ours.{kind}", kind, rate, pids=pids, database=str(stack.outbox.store.engine.url))
