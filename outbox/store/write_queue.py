@@ -108,7 +108,7 @@ class _Waiting(threading.Thread):
 
 
 class QueuedConnection(sqlite3.Connection):
-    """A connection that is at the head of the queue from before a transaction that begins in :func:`queued` to its end."""
+    """A connection that, once it has come to the head of the queue, is there until its transaction ends."""
 
     queue: WriteQueue | None = None
     is_at_head = False
@@ -117,6 +117,11 @@ class QueuedConnection(sqlite3.Connection):
         """Queue from now on, where the database is a file that others can write too."""
         (_, _, database), *_ = self.execute("PRAGMA database_list")
         self.queue = _queue_of(database)
+
+    def enter_queue(self) -> None:
+        """Wait to be at the head, for a transaction that is about to write."""
+        if self.queue is not None and not self.is_at_head:
+            self.is_at_head = self.queue.enter(LONGEST_WAIT_S)
 
     def leave_queue(self) -> None:
         """Once the transaction is over."""
@@ -146,10 +151,10 @@ class QueuedConnection(sqlite3.Connection):
 @contextmanager
 def queued(connection: object) -> Iterator[None]:
     """Begin a transaction of a :class:`QueuedConnection` in here; any other connection's begins as it would anyway."""
-    if not isinstance(connection, QueuedConnection) or connection.queue is None:
+    if not isinstance(connection, QueuedConnection):
         yield
         return
-    connection.is_at_head = connection.queue.enter(LONGEST_WAIT_S)
+    connection.enter_queue()
     try:
         yield
     except BaseException:

@@ -11,15 +11,19 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection, create_engine, make_url
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.orm import Session
 
-from outbox.errors import DatabaseBusy
+from outbox.errors import ConfigurationError, DatabaseBusy
+from outbox.integrations.sqlite import queue_writers
 from outbox.store import sqlite, write_queue
 from outbox.store.sqlstore import SQLStore
 from outbox.store.write_queue import WriteQueue
 from tests.contract.concurrency import PATIENCE_S, in_background, waiting
 from tests.contract.conftest import OpenStore
-from tests.contract.steps import count, enqueue_named
+from tests.contract.steps import count, enqueue_named, new_row
 
 AT_ITS_HEAD = """
 import sys
@@ -220,6 +224,87 @@ def test_a_database_in_memory_has_no_queue(open_on: OpenStore, tmp_path: Path, m
     monkeypatch.chdir(tmp_path)
     with open_on("sqlite://").transaction():
         assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def own(sqlite_outbox_url: str) -> Iterator[Engine]:
+    """An application's engine, set up as SQLAlchemy does by itself, with a table of its own."""
+    engine = create_engine(sqlite_outbox_url)
+    queue_writers(engine)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("create table orders (id integer primary key, note text)")
+    yield engine
+    engine.dispose()
+
+
+ORDER = "insert into orders (note) values ('ordered')"
+
+
+@pytest.mark.parametrize("end", [Connection.commit, Connection.rollback, Connection.close])
+def test_an_applications_transaction_is_at_the_head_from_its_first_write_to_its_end(
+    own: Engine, sqlite_outbox_url: str, open_on: OpenStore, end: Callable[[Connection], None]
+) -> None:
+    store = open_on(sqlite_outbox_url)
+    with own.connect() as connection:
+        connection.exec_driver_sql("select * from orders")
+        assert at_once(store)
+        connection.exec_driver_sql(ORDER)
+        connection.exec_driver_sql(ORDER)
+        assert not at_once(store)
+        end(connection)
+        assert at_once(store)
+
+
+def test_an_application_that_begins_immediately_is_at_the_head_from_then_on(
+    own: Engine, sqlite_outbox_url: str, open_on: OpenStore
+) -> None:
+    store = open_on(sqlite_outbox_url)
+
+    @event.listens_for(own, "begin")
+    def begin_immediate(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    with own.begin():
+        assert not at_once(store)
+    assert at_once(store)
+
+
+def test_an_applications_write_waits_for_its_turn(own: Engine, sqlite_outbox_url: str) -> None:
+    def order() -> None:
+        with own.begin() as connection:
+            connection.exec_driver_sql(ORDER)
+
+    with another_process(f"{make_url(sqlite_outbox_url).database}-queue") as other:
+        ordered = in_background(order)
+        with pytest.raises(TimeoutError):
+            ordered.result(0.2)
+        ended(other)
+        ordered.result(PATIENCE_S)
+
+
+def test_a_write_that_is_refused_leaves_the_queue_with_its_transaction(
+    own: Engine, sqlite_outbox_url: str, open_on: OpenStore
+) -> None:
+    store = open_on(sqlite_outbox_url)
+    with pytest.raises(OperationalError), own.begin() as connection:
+        connection.exec_driver_sql("insert into nowhere values (1)")
+    assert at_once(store)
+
+
+def test_a_message_is_enqueued_by_a_session_that_queues(own: Engine, sqlite_outbox_url: str, open_on: OpenStore) -> None:
+    store = open_on(sqlite_outbox_url)
+    with Session(own) as session, session.begin():
+        session.execute(text(ORDER))
+        store.add(session.connection(), [new_row()])
+        assert not at_once(store)
+    assert count(store) == 1
+
+
+@pytest.mark.parametrize("url", ["postgresql+psycopg://nowhere/shop", "sqlite+aiosqlite:///shop.db"])
+def test_an_engine_that_cannot_queue_is_refused(url: str) -> None:
+    engine = create_engine(url) if "aio" not in url else create_async_engine(url).sync_engine
+    with pytest.raises(ConfigurationError, match=r"postgresql|asynchronous"):
+        queue_writers(engine)
 
 
 def at_once(store: SQLStore) -> bool:

@@ -19,7 +19,8 @@ from outbox.telemetry import Nudged, NudgeFailed, Telemetry
 _COMMIT_S = 0.002
 """A bare connection reports its commit just before it: about as long as that takes."""
 _PAUSE_S = 0.05
-"""Between two wake-ups of the relay: the pass that one began sees what is committed meanwhile."""
+"""Between two wake-ups of the relay: the pass that one began sees what is committed meanwhile. Also after a look that found
+enough waiting."""
 _FREED_S = 0.25
 """Between two wake-ups for a few messages that have left an allowance."""
 _REST_S = 5.0
@@ -98,7 +99,8 @@ class Nudge:
                 self._telemetry.emit(NudgeFailed(str(error)))
                 time.sleep(_REST_S)
             else:
-                if all(publication.task == RELAY_TASK for publication in publications):
+                published = {publication.task for publication in publications}
+                if RELAY_TASK in published or (wanted and not published):
                     time.sleep(_PAUSE_S)
 
     def _publications(self, wanted: set[str | None]) -> Iterator[Publication]:

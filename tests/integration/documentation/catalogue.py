@@ -33,6 +33,7 @@ RUN: dict[tuple[str, str], str] = {
     ("docs/guides/plain-connections.md", "python"): f"{HERE}/test_snippets.py",
     ("docs/guides/policies.md", "python"): f"{HERE}/test_snippets.py",
     ("docs/guides/production.md", "console"): f"{HERE}/test_commands.py",
+    ("docs/guides/production.md", "python"): f"{HERE}/test_snippets.py",
     ("docs/guides/production.md", "sql"): "tests/integration/test_production_guide.py",
     ("docs/guides/testing.md", "python"): "tests/integration/test_pytest_plugin.py",
     ("docs/guides/write-a-channel.md", "python"): f"{HERE}/test_snippets.py",

@@ -153,6 +153,16 @@ def test_the_engine_of_the_reference_begins_immediate(tmp_path: Path, monkeypatc
         engine.dispose()
 
 
+def test_the_engine_of_the_guide_queues_its_writers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    engine = run("docs/guides/production.md")["engine"]
+    with engine.connect() as connection:
+        connection.exec_driver_sql("create table orders (number integer)")
+        connection.exec_driver_sql("insert into orders values (1)")
+        assert connection.connection.dbapi_connection.is_at_head
+    engine.dispose()
+
+
 def test_the_dashboard_asks_the_application_who_is_there(outbox: Outbox) -> None:
     def my_session(environ: dict[str, Any]) -> SimpleNamespace | None:
         name = environ.get("HTTP_X_PERSON")
