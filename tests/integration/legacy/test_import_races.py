@@ -117,12 +117,12 @@ def an_import(outbox: Outbox) -> ImportedEntry:
         status=Status.QUEUED, queued_at=1, attempt_count=0, next_attempt_at=1, expires_at=None, last_attempt_at=None,
         last_error=None, error_class=None, terminal_reason=None, completed_at=None,
     )  # fmt: skip
-    return ImportedEntry(entry["id"], "digest", "imported", [replace(row, max_attempts=5)], history)
+    return ImportedEntry(entry["id"], "digest", "imported", [row._replace(max_attempts=5)], history)
 
 
 def renewed(entries: list[ImportedEntry]) -> list[ImportedEntry]:
     """The same sources, read by another process: other message ids."""
     return [
-        replace(entry, messages=[replace(message, id=f"{number:036}") for message in entry.messages])
+        replace(entry, messages=[message._replace(id=f"{number:036}") for message in entry.messages])
         for number, entry in enumerate(entries)
     ]
