@@ -14,6 +14,8 @@ from benchmarks.measuring import Figures, Target, in_turns, percentile
 from outbox import NewMessage, Outbox
 from outbox.store.schema import Tables
 
+BATCHES = 5
+"""In a round of E.bulk: one takes a third of a second, in which a processor may be at twice its speed, or at half of it."""
 BUSINESS = text("insert into orders (note) values ('ordered')")
 
 
@@ -52,8 +54,8 @@ def in_bulk(lab: Lab) -> Iterator[Figures]:
     count = lab.sized(10_000, 2_000)
     outbox, engine = _application(lab)
     contenders = {
-        "ours": lambda: count / _timed(lambda: _many(engine, outbox, count)),
-        "theirs": lambda: count / _bare_many(engine, outbox.store.tables, count),
+        "ours": lambda: BATCHES * count / sum(_timed(lambda: _many(engine, outbox, count)) for _ in range(BATCHES)),
+        "theirs": lambda: BATCHES * count / sum(_bare_many(engine, outbox.store.tables, count) for _ in range(BATCHES)),
     }
     rates = in_turns(lab.rounds, contenders, lab.told)
     outbox.close()
