@@ -33,8 +33,8 @@ LIMITS = {
     ),
     "E.bulk": (
         "of the time of a row in `enqueue_many`, 40 % is what the other side does, the driver's `executemany` of ready"
-        " values, and 17 % that the statement works out times itself, by the database's clock. 29 % is making a checked"
-        " row, a third of it the payload's way into JSON that keeps types."
+        " values, and 17 % that the statement works out the times itself, as it must where the database's clock counts."
+        " 29 % is making a checked row, a third of it the payload's way into JSON that keeps types."
     ),
     "L": (
         "on top of a bare task's way through broker and worker come four short transactions, which take half of the time"

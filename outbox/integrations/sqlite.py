@@ -25,17 +25,11 @@ def queue_writers(engine: Engine) -> None:
     if engine.dialect.is_async:
         raise ConfigurationError("an asynchronous engine cannot queue: whoever waits would hold up the event loop")
     event.listen(engine, "do_connect", _connect_queued)
-    event.listen(engine, "connect", _join)
     event.listen(engine, "before_cursor_execute", _enter)
 
 
 def _connect_queued(_dialect: Any, _record: Any, _arguments: Any, options: dict[str, Any]) -> None:
     options.setdefault("factory", QueuedConnection)
-
-
-def _join(connection: object, _record: Any) -> None:
-    if isinstance(connection, QueuedConnection):
-        connection.join_queue()
 
 
 def _enter(connection: Connection, _cursor: Any, statement: str, *_rest: Any) -> None:

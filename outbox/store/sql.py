@@ -141,10 +141,10 @@ def to_message(row: Row[Any]) -> Message:
     long.
     """
     message = object.__new__(Message)
-    fields_of = vars(message)
-    fields_of.update(zip(_FIELDS, row, strict=True))
-    fields_of["status"] = Status(fields_of["status"])
-    fields_of["outcome_unknown"] = bool(fields_of["outcome_unknown"])
+    values = vars(message)
+    values.update(zip(_FIELDS, row, strict=True))
+    values["status"] = Status(values["status"])
+    values["outcome_unknown"] = bool(values["outcome_unknown"])
     return message
 
 

@@ -87,8 +87,6 @@ def _set_pragmas(connection: sqlite3.Connection, _record: object) -> None:
     for pragma in (f"busy_timeout={BUSY_TIMEOUT_MS}", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", limit):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
-    if isinstance(connection, QueuedConnection):
-        connection.join_queue()
 
 
 def _begin(connection: Connection) -> None:

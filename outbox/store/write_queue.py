@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import BuiltinFunctionType
+from typing import Any
 from weakref import WeakValueDictionary
 
 if sys.platform != "win32":  # there, writers ask again and again
@@ -108,13 +109,15 @@ class _Waiting(threading.Thread):
 
 
 class QueuedConnection(sqlite3.Connection):
-    """A connection that, once it has come to the head of the queue, is there until its transaction ends."""
+    """A connection that, once it has come to the head of the queue, is there until its transaction ends.
 
-    queue: WriteQueue | None = None
+    ``queue`` is ``None`` where the database is no file that others can write too.
+    """
+
     is_at_head = False
 
-    def join_queue(self) -> None:
-        """Queue from now on, where the database is a file that others can write too."""
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
         (_, _, database), *_ = self.execute("PRAGMA database_list")
         self.queue = _queue_of(database)
 
