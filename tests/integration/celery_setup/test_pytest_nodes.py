@@ -7,8 +7,10 @@ import pytest
 
 from outbox.errors import ConfigurationError
 from outbox.integrations.celery.local_nodes import LocalRedis
-from tests.integration.celery_setup.running import run_pytest
+from tests.integration.celery_setup.running import PATIENCE_S, run_pytest
 from tests.integration.documentation.blocks import code
+
+pytestmark = pytest.mark.timeout(PATIENCE_S + 10)  # so that an inner pytest is told to end first, and is heard
 
 _IN_MEMORY, _OWN, *PROJECT = code("docs/guides/testing.md", "python")  # those two: test_pytest_plugin.py
 TASKS = """
@@ -77,7 +79,6 @@ def write(directory: Path, blocks: list[str]) -> None:
 
 
 @pytest.mark.redis
-@pytest.mark.timeout(400)
 def test_an_application_has_its_worker_and_broker_as_the_guide_shows(tmp_path: Path) -> None:
     write(tmp_path, PROJECT)
 
@@ -88,7 +89,6 @@ def test_an_application_has_its_worker_and_broker_as_the_guide_shows(tmp_path: P
 
 
 @pytest.mark.redis
-@pytest.mark.timeout(400)
 def test_a_failed_test_shows_the_workers_log_and_leaves_no_process_to_the_next(tmp_path: Path) -> None:
     project = tmp_path / "shop"  # and pytest is started elsewhere
     project.mkdir()
