@@ -55,6 +55,8 @@ from tests.contract.steps import (
 )
 from tests.servers import postgresql
 
+pytestmark = pytest.mark.xdist_group("full tables")  # which take long to fill: not in every process
+
 TERMINAL_ROWS = 100_000
 YOUNG_ROWS = 10_000
 """Terminal rows of a table that PostgreSQL has not analysed yet."""

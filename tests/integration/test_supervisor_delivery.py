@@ -151,6 +151,7 @@ def test_a_message_waits_in_the_database_while_the_service_is_down(
         eventually(lambda: app.statuses(ids) == {"delivered"}, "it is not delivered")
 
 
+@pytest.mark.long_on("rabbitmq_url")
 @pytest.mark.parametrize("broker", ["redis_url", pytest.param("rabbitmq_url", marks=pytest.mark.rabbitmq)])
 def test_worker_and_beat_started_each_by_itself_deliver(
     tmp_path: Path, channels: Path, receiver: Receiver, sqlite_url: str, broker: str, request: pytest.FixtureRequest

@@ -15,6 +15,7 @@ from tests.integration.celery.nodes import Node, eventually
 from tests.servers.valkey import OwnValkeyServer
 
 
+@pytest.mark.long_on("sqlite-prefork", "postgresql-threads")
 def test_what_a_broker_lost_is_published_again_and_arrives_once(
     make_stack: MakeStack, tmp_path: Path, database_url: str, own_redis: OwnValkeyServer, pool: str
 ) -> None:

@@ -16,6 +16,8 @@ from tests.contract.filling import fill
 from tests.contract.steps import CHANNEL, NOW
 from tests.integration.web.browsing import Browser
 
+pytestmark = pytest.mark.xdist_group("long history")  # what it stands on takes long to make: not in every process
+
 SHORT, LONG = 100_000, 400_000
 """Messages that have ended; both are beyond where counts stop, and what a page looks at."""
 EVERY = 100
