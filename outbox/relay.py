@@ -105,20 +105,27 @@ class Relay:
         By the same rules as a pass. Rows that must travel alone, and do not fit, are published.
         """
         started = time.monotonic()
-        names = [channel.name]
-        pending = self._store.pending(names)
-        if pending.unstamped and self._store.stamp(names, self._defaults_of, _STAMP_LIMIT):
-            pending = self._store.pending(names)
-        gates = [gate for gate in self._store.gates(closed_only=False) if gate.channel == channel.name] if pending.lanes else []
-        if _is_closed(gates):
-            return None
-        for claimed, ready in self._claims(channel, sorted(pending.lanes, key=_urgency), gates, channel.batch_size):
+        for claimed, ready in self._claims_of(channel, channel.batch_size):
             if len(ready) > 1:
                 self._dispatch(ready[1:], RelayReport())
             if ready:
                 self._telemetry.emit(Pulled(channel.name, len(claimed.claims), len(ready), _since(started)))
                 return ready[0]
         return None
+
+    def refill(self, channel: Channel, room: int) -> None:
+        """Claim up to ``room`` of one channel and hand them out, in the place of as many that have left its allowance.
+
+        By the same rules as a pass, but while others of the channel are still being sent: a pass waits for a slot of the pool
+        until none is.
+        """
+        started = time.monotonic()
+        for claimed, ready in self._claims_of(channel, min(room, self._claim_limit)):
+            if ready and self._dispatch(ready, RelayReport()):
+                self._telemetry.emit(Pulled(channel.name, len(claimed.claims), len(ready), _since(started)))
+            room -= claimed.moved
+            if room <= 0:
+                break
 
     def _round(self, report: RelayReport, failures: dict[str, Exception], *, crumbs: bool) -> bool:
         """One look at everything that is pending; whether another look may find more."""
@@ -164,6 +171,16 @@ class Relay:
                 report.claimed += len(claimed.claims)
             moved += claimed.moved
         return moved
+
+    def _claims_of(self, channel: Channel, limit: int) -> Iterator[tuple[Claimed, list[Batch]]]:
+        """Look for what is due of this channel alone, and claim it lane after lane, the most urgent first."""
+        names = [channel.name]
+        pending = self._store.pending(names)
+        if pending.unstamped and self._store.stamp(names, self._defaults_of, _STAMP_LIMIT):
+            pending = self._store.pending(names)
+        gates = [gate for gate in self._store.gates(closed_only=False) if gate.channel == channel.name] if pending.lanes else []
+        if not _is_closed(gates):
+            yield from self._claims(channel, sorted(pending.lanes, key=_urgency), gates, limit)
 
     def _claims(
         self, channel: Channel, lanes: Sequence[Lane], gates: Sequence[Gate], limit: int, *, crumbs: bool = True

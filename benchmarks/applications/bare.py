@@ -5,7 +5,7 @@ import time
 
 from celery import Celery
 
-from benchmarks.applications.settings import BROKER, CELERY, COUNTER, STARTS, broker, client
+from benchmarks.applications.settings import BROKER, CELERY, STARTS, broker, client, count_one
 
 QUEUE = "bare"
 TICKING = "BENCH_TICKING"
@@ -18,7 +18,7 @@ def create(broker_url: str) -> Celery:
 
     @app.task(name="bare.count", shared=False)
     def count() -> None:
-        client().incr(COUNTER)
+        count_one()
 
     @app.task(name="bare.timed", shared=False)
     def timed(message_id: str) -> None:

@@ -10,13 +10,13 @@ from benchmarks.applications.settings import (
     BATCH_SIZE,
     CELERY,
     CONCURRENCY,
-    COUNTER,
     DATABASE,
     NAP_S,
     ORDERED,
     STARTS,
     broker,
     client,
+    count_one,
 )
 from outbox import Attempt, Channel, Message, Outbox, PermanentFailure, RetryLater
 from outbox.channels.registry import build
@@ -50,7 +50,7 @@ class Counting(Channel):
         if nap_s := float(os.environ.get(NAP_S, "0")):
             time.sleep(nap_s)
         _fail_if_asked(message)
-        client().incr(COUNTER)
+        count_one()
 
 
 class Timed(Channel):

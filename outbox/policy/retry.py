@@ -101,11 +101,14 @@ class Verdict:
     outcome_unknown: bool | None = None
 
 
+_DELIVERED = Verdict(Status.DELIVERED)
+
+
 def decide(outcome: Outcome, message: Message, policy: RetryPolicy) -> Verdict:
     """The verdict on an attempt of ``message``, whose ``attempt_count`` already counts it."""
     match outcome:
         case Delivered():
-            return Verdict(Status.DELIVERED)
+            return _DELIVERED
         case Withheld(reason):
             return Verdict(Status.CANCELLED, reason=reason)
         case Deferred(reason, after_ms):

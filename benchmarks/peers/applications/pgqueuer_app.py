@@ -9,7 +9,6 @@ from pgqueuer import PgQueuer, run
 from pgqueuer.db import AsyncpgDriver
 from pgqueuer.models import Job
 from pgqueuer.queries import Queries
-from redis.asyncio import BlockingConnectionPool, Redis
 
 from benchmarks.peers.applications import work
 
@@ -27,14 +26,14 @@ def worker() -> None:
 @asynccontextmanager
 async def manager() -> AsyncIterator[PgQueuer]:
     queue = PgQueuer(AsyncpgDriver(await asyncpg.connect(work.postgresql_url())))
-    redis = Redis.from_pool(BlockingConnectionPool.from_url(work.broker(), max_connections=CONNECTIONS))
+    counting = work.Counting(CONNECTIONS)
 
     @queue.entrypoint("count")
     async def count(_job: Job) -> None:
-        await redis.incr(work.COUNTER)
+        await counting.count_one()
 
     yield queue
-    await redis.aclose()
+    await counting.close()
 
 
 def prepare() -> None:

@@ -1,7 +1,6 @@
 """procrastinate: jobs in PostgreSQL, run by its own asynchronous worker."""
 
 import procrastinate
-from redis.asyncio import Redis
 
 from benchmarks.peers.applications import work
 
@@ -13,14 +12,14 @@ app = procrastinate.App(
         conninfo=work.postgresql_url(), min_size=CONCURRENCY, max_size=CONCURRENCY + 4, timeout=30
     )
 )
-_clients: "list[Redis]" = []
+_counting: list[work.Counting] = []
 
 
 @app.task(name="count")
 async def count() -> None:
-    if not _clients:
-        _clients.append(Redis.from_url(work.broker()))
-    await _clients[0].incr(work.COUNTER)
+    if not _counting:
+        _counting.append(work.Counting(CONCURRENCY))
+    await _counting[0].count_one()
 
 
 def prepare() -> None:

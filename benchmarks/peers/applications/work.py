@@ -1,10 +1,12 @@
 """What is alike in all peers' applications: where things are, and the work of one message."""
 
+import asyncio
 import os
-from functools import cache
+import threading
 from urllib.parse import urlsplit
 
 import redis
+import redis.asyncio
 
 DATABASE = "BENCH_DATABASE"
 BROKER = "BENCH_BROKER"
@@ -26,11 +28,33 @@ def postgresql_url() -> str:
     return urlsplit(os.environ[DATABASE])._replace(scheme="postgresql").geturl()
 
 
-@cache
-def client() -> "redis.Redis":
-    """One connection pool a process, made after the fork."""
-    return redis.Redis.from_url(broker())
+_own = threading.local()
 
 
 def count_one() -> None:
-    client().incr(COUNTER)
+    """The work of one message, over a connection of the thread's own, as in the applications that the peers stand beside."""
+    try:
+        connection = _own.connection
+    except AttributeError:
+        connection = _own.connection = redis.Redis.from_url(broker()).connection_pool.get_connection()
+    connection.send_command("INCR", COUNTER)
+    connection.read_response()
+
+
+class Counting:
+    """The same for coroutines, over so many connections that each has for itself meanwhile."""
+
+    def __init__(self, connections: int) -> None:
+        self._pool = redis.asyncio.ConnectionPool.from_url(broker())
+        self._idle: asyncio.LifoQueue[redis.asyncio.Connection | None] = asyncio.LifoQueue()
+        for _ in range(connections):
+            self._idle.put_nowait(None)
+
+    async def count_one(self) -> None:
+        connection = await self._idle.get() or await self._pool.get_connection()
+        await connection.send_command("INCR", COUNTER)
+        await connection.read_response()
+        self._idle.put_nowait(connection)
+
+    async def close(self) -> None:
+        await self._pool.disconnect()

@@ -147,8 +147,10 @@ def _register_delivery(
             channel, batch.claims, budget_s=budget_s, should_stop=installed.lifetime.stopping, capped=batch.capped,
             watched=batch.watched, slot=None if suspect or any(claim.suspect for claim in batch.claims) else slot(),
         )  # fmt: skip
-        if report.made_due or (report.freed and freed.is_enough(len(batch.claims))):
+        if report.made_due:
             installed.nudge()
+        if report.freed and not app.conf.task_always_eager and (room := freed.room(len(batch.claims))):
+            installed.relay.refill(channel, room)
         aside = {ASIDE: report.aside} if report.aside else {}
         return {**report.statuses, "refused": report.refused, "released": report.released, **aside}
 

@@ -22,7 +22,7 @@ _PAUSE_S = 0.05
 """Between two wake-ups of the relay: the pass that one began sees what is committed meanwhile. Also after a look that found
 enough waiting."""
 _FREED_S = 0.25
-"""Between two wake-ups for a few messages that have left an allowance."""
+"""Between two claims in the place of a few messages that have left an allowance."""
 _REST_S = 5.0
 """Pause after a failure: while the broker is away, beat's ticks are as good."""
 _ENOUGH_WAITING = 10
@@ -30,21 +30,24 @@ _ENOUGH_WAITING = 10
 
 
 class Freed:
-    """What the tasks of one process free of a channel's allowance, until it is worth while to wake the relay for it."""
+    """What the tasks of one process free of a channel's allowance, until it is worth a claim."""
 
     def __init__(self, enough: int) -> None:
         self._enough = enough
         self._count = 0
         self._since = time.monotonic()
 
-    def is_enough(self, count: int) -> bool:
-        """Whether, with ``count`` more, it is: there are many by now, or, among many processes, some time has passed."""
+    def room(self, count: int) -> int:
+        """How many may be claimed in the place of those freed so far, with ``count`` more; 0 as long as it is not worth it.
+
+        It is when there are many by now, or, among many processes, some time has passed.
+        """
         now = time.monotonic()
         self._count += count
         if self._count < self._enough and now - self._since < _FREED_S:
-            return False
-        self._count, self._since = 0, now
-        return True
+            return 0
+        room, self._count, self._since = self._count, 0, now
+        return room
 
 
 class Nudge:

@@ -1,5 +1,6 @@
 """``install`` in applications that were there before: what is theirs stays, and their habits do not reach the outbox."""
 
+import inspect
 import json
 import math
 import os
@@ -19,6 +20,7 @@ from outbox import Outbox
 from outbox.channels.base import FunctionChannel
 from outbox.errors import ConfigurationError
 from outbox.integrations.celery import install
+from outbox.telemetry import AttemptFinished, Event
 from tests.integration.celery.conftest import MakeStack
 from tests.integration.celery.nodes import APPLICATION, PROJECT
 
@@ -221,6 +223,25 @@ def test_with_eager_tasks_nothing_is_published_and_a_relay_task_delivers_in_plac
     assert outbox.get(queued.id).status == "delivered"
 
 
+def test_with_eager_tasks_no_batch_is_delivered_inside_another(make_outbox: Callable[[], Outbox]) -> None:
+    """Each has used up the allowance, and none claims the next at its end: a thousand would be a thousand calls deep."""
+    app, outbox = an_app(task_always_eager=True, task_eager_propagates=True), make_outbox()
+    depths: set[int] = set()
+
+    def measure(event: Event) -> None:
+        if isinstance(event, AttemptFinished):
+            depths.add(len(inspect.stack()))
+
+    outbox.register(FunctionChannel("narrow", lambda _message, _attempt: None, max_in_flight=1))
+    outbox.telemetry.subscribe(measure)
+    install(app, outbox)
+    with outbox.store.engine.begin() as transaction:
+        ids = [outbox.enqueue(transaction, "narrow").id for _ in range(5)]
+    app.tasks[RELAY].delay()
+    assert [outbox.get(message_id).status for message_id in ids] == ["delivered"] * 5
+    assert len(depths) == 1
+
+
 def test_while_nobody_relays_commits_do_not_ask_the_broker_each_time(make_outbox: Callable[[], Outbox], redis_url: str) -> None:
     """The nudge's thread shares its interpreter with the requests: each look at a queue would hold one of them up."""
     app = an_app(redis_url)
@@ -268,11 +289,11 @@ def test_nothing_is_kept_in_a_result_backend_and_inspect_lists_the_tasks(
     stack.await_statuses(delivered=3, dispatched=1)  # of `single`, whose queue this worker does not serve
     worker.says("outbox.deliver.bulk[")
 
-    inspect = subprocess.run(
+    answer = subprocess.run(
         [sys.executable, "-m", "celery", "-A", APPLICATION, "inspect", "registered", "--json"],
         check=True, capture_output=True, cwd=PROJECT, env={**os.environ, **stack.settings.to_environment()},
     )  # fmt: skip
-    [lines] = json.loads(inspect.stdout).values()
+    [lines] = json.loads(answer.stdout).values()
     assert {RELAY, MAINTAIN, "outbox.deliver.bulk", "outbox.deliver.single"} <= {line.split()[0] for line in lines}
     with redis.Redis.from_url(redis_url) as client:
         assert client.keys("celery-task-meta-*") == []

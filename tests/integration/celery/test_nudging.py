@@ -1,4 +1,7 @@
-"""What a commit sets off: where the channel is idle, a delivery task that claims by itself; otherwise a relay pass."""
+"""What a commit sets off: where the channel is idle, a delivery task that claims by itself; otherwise a relay pass.
+
+And what the end of a task sets off, where more is due than a channel may have under way.
+"""
 
 import redis
 from celery import Celery
@@ -72,3 +75,15 @@ def test_an_application_that_only_enqueues_wakes_the_relay(sqlite_url: str, redi
     eventually(lambda: waiting(redis_url, "outbox.relay") == 1, "a wake-up of the relay")
     assert waiting(redis_url, "outbox.somewhere") == 0
     outbox.close()
+
+
+def test_whose_allowance_was_used_up_claims_the_next_before_the_last_are_sent(
+    make_stack: MakeStack, database_url: str, redis_url: str, pool: str
+) -> None:
+    """A pass of the relay would wait in the pool behind them: it is nobody's here, and all are sent."""
+    stack = make_stack(database_url, redis_url)
+    ids = stack.enqueue("bulk", 2_250)
+    assert stack.relay()["claimed"] == 1_000
+    stack.worker(pool=pool, queues=["outbox.bulk"])
+    stack.await_statuses(delivered=2_250)
+    stack.was_sent_once(ids)

@@ -1,4 +1,4 @@
-"""A delivery task that claims for itself: one batch, by the rules of every relay pass."""
+"""A delivery task that claims: a batch for itself, or as many as it has sent, for others; by the rules of every relay pass."""
 
 from outbox import NewMessage, Outbox
 from outbox.errors import BrokerUnavailable
@@ -9,9 +9,21 @@ from tests.integration.conftest import OpenOutbox
 from tests.integration.loops.scene import Capture, Chat, Events, claim, deliver, enqueue, enqueue_many, put, statuses
 
 
+class Gone(Capture):
+    def dispatch(self, batches: object) -> None:
+        raise BrokerUnavailable("gone")
+
+
 def pull(outbox: Outbox, channel: str = "chat", dispatcher: Capture | None = None) -> Batch | None:
     relay = Relay(outbox.store, outbox.channels, dispatcher or Capture(), outbox.telemetry, outbox.owner)
     return relay.pull(outbox.channels.get(channel))
+
+
+def refill(outbox: Outbox, room: int, dispatcher: Capture | None = None) -> Capture:
+    dispatcher = dispatcher or Capture()
+    relay = Relay(outbox.store, outbox.channels, dispatcher, outbox.telemetry, outbox.owner)
+    relay.refill(outbox.channels.get("chat"), room)
+    return dispatcher
 
 
 def test_a_pull_claims_one_batch_and_leaves_the_rest_due(outbox: Outbox) -> None:
@@ -104,10 +116,6 @@ def test_rows_whose_outcome_is_unknown_travel_alone_from_a_pull_too(outbox: Outb
 
 
 def test_what_a_pull_cannot_publish_is_given_back(outbox: Outbox) -> None:
-    class Gone(Capture):
-        def dispatch(self, batches: object) -> None:
-            raise BrokerUnavailable("gone")
-
     outbox.register(Chat())
     ids = enqueue_many(outbox, 2)
     for message_id in ids:
@@ -137,3 +145,50 @@ def test_a_pull_is_told_as_such_and_is_no_sign_that_a_relay_runs(outbox: Outbox)
     (pulled,) = events.of(Pulled)
     assert (pulled.channel, pulled.claimed, pulled.tasks) == ("chat", 2, 1)
     assert events.of(RelayPassed) == []
+
+
+def test_a_refill_hands_out_as_many_as_there_is_room_for(outbox: Outbox) -> None:
+    outbox.register(Chat(batch_size=2))
+    outbox.register(Chat("other"))
+    ids = enqueue_many(outbox, 5)
+    (other,) = enqueue_many(outbox, 1, channel="other")
+    events = Events(outbox)
+    handed_out = refill(outbox, 3)
+    assert [[each.id for each in batch.claims] for batch in handed_out.batches] == [ids[:2], [ids[2]]]
+    assert all(batch.capped for batch in handed_out.batches), "so that its tasks go on where it ended"
+    assert statuses(outbox, [*ids, other]) == ["dispatched"] * 3 + ["queued"] * 3
+    (told,) = events.of(Pulled)
+    assert (told.channel, told.claimed, told.tasks) == ("chat", 3, 2)
+
+
+def test_the_last_refill_asks_for_no_other(outbox: Outbox) -> None:
+    outbox.register(Chat())
+    enqueue_many(outbox, 2)
+    assert [batch.capped for batch in refill(outbox, 3).batches] == [False]
+    assert refill(outbox, 3).batches == []
+
+
+def test_a_refill_takes_the_most_urgent_first_and_no_more_than_its_room_of_all(outbox: Outbox) -> None:
+    outbox.register(Chat())
+    ids = enqueue(outbox, NewMessage(channel="chat"), *[NewMessage(channel="chat", priority=9)] * 2)
+    refill(outbox, 2)
+    assert statuses(outbox, ids) == ["queued", "dispatched", "dispatched"]
+
+
+def test_a_refill_keeps_to_the_channels_cap_and_to_a_pause(outbox: Outbox) -> None:
+    outbox.register(Chat(max_in_flight=2))
+    ids = enqueue_many(outbox, 3)
+    refill(outbox, 3)
+    refill(outbox, 3)
+    assert statuses(outbox, ids) == ["dispatched", "dispatched", "queued"]
+    outbox.pause("chat")
+    outbox.cancel(ids[:2])
+    refill(outbox, 3)
+    assert statuses(outbox, ids[2:]) == ["queued"]
+
+
+def test_what_a_refill_cannot_publish_is_given_back(outbox: Outbox) -> None:
+    outbox.register(Chat())
+    ids = enqueue_many(outbox, 2)
+    refill(outbox, 2, dispatcher=Gone())
+    assert statuses(outbox, ids) == ["queued", "queued"]
