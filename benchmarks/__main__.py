@@ -57,7 +57,7 @@ BENCHMARKS: dict[str, Callable[[Lab], Iterator[Figures]]] = {
 @click.argument("names", nargs=-1, type=click.Choice(list(BENCHMARKS)))
 @click.option("--rounds", type=click.IntRange(1), help="Rounds of each measurement (default: 5; with --quick, 2).")
 @click.option("--quick", is_flag=True, help="Fewer messages and rounds: a look, no evidence.")
-@click.option("--keep", is_flag=True, help="Keep the file's other figures, which must have been measured alike.")
+@click.option("--keep", is_flag=True, help="Keep the file's other figures; those of another machine tell so.")
 @click.option(
     "--json", "path", type=click.Path(path_type=Path), default=RESULTS, show_default=True, help="Where the figures go."
 )

@@ -32,21 +32,29 @@ def print_table(console: Console, rows: Sequence[Figures]) -> None:
 
 
 class NotAlike(Exception):
-    """Figures that were measured otherwise, or elsewhere, may not stand in one file; the text tells how they differ."""
+    """Figures that were measured otherwise may not stand in one file; the text tells how they differ."""
 
 
 def kept_rows(path: Path, *, quick: bool, rounds: int) -> list[dict[str, Any]]:
-    """The rows that a file holds so far. Raises :class:`NotAlike` unless they were measured as the next ones will be."""
+    """The rows that a file holds so far, those of another machine with that machine, for only their ratios compare.
+
+    Raises :class:`NotAlike` unless they were measured as the next ones will be.
+    """
     if not path.exists():
         return []
     there = json.loads(path.read_text())
-    here = _measured(quick=quick, rounds=rounds)
-    differing = [name for name in here if there.get(name) != json.loads(json.dumps(here[name]))]
+    here = json.loads(json.dumps(_measured(quick=quick, rounds=rounds)))
+    differing = [name for name in here if name != "machine" and there.get(name) != here[name]]
     if differing:
         raise NotAlike(
             f"{path} was measured with other {', '.join(differing)}: leave --keep out, or name another file with --json"
         )
-    return list(there["rows"])
+    return [_placed({"machine": there["machine"], **row}, here["machine"]) for row in there["rows"]]
+
+
+def _placed(row: dict[str, Any], here: dict[str, Any]) -> dict[str, Any]:
+    """The row, which tells its machine only if that is not the one of the file."""
+    return row if row["machine"] != here else {name: value for name, value in row.items() if name != "machine"}
 
 
 def write_json(path: Path, rows: Sequence[Figures], *, quick: bool, rounds: int, kept: Sequence[dict[str, Any]] = ()) -> None:

@@ -13,6 +13,8 @@ RESULTS = HERE.parent / "benchmarks" / "results" / "latest.json"
 PAGE = HERE / "benchmarks.md"
 IMAGES = HERE / "images"
 
+ELSEWHERE = "†"
+
 LIMITS = {
     "X": (
         "of what the worker computed, a sampling profiler found 20 % in takes and settles, 18 % in the adapter's own INCR in"
@@ -113,18 +115,26 @@ def _shown(pictures: Mapping[str, str], what: str) -> str:
 
 
 def _run(results: Results) -> str:
-    machine, versions = results["machine"], results["versions"]
+    versions = results["versions"]
     rounds = f"the medians of {results['rounds']} rounds that take turns"
     text = (
-        f"Measured on {results['measured_at'][:10]}: {rounds}, on {machine['cpus']} cores of {machine['processor']},"
-        f" {machine['memory_gb']:.0f} GB, {machine['system']} {machine['kernel']}, Python {machine['python']}, Celery"
+        f"Measured on {results['measured_at'][:10]}: {rounds}, on {_described(results['machine'])}, Celery"
         f" {versions['celery']}, SQLAlchemy {versions['sqlalchemy']}, psycopg {versions['psycopg']}.\n"
     )
+    for machine in sorted({_described(row["machine"]) for row in results["rows"] if "machine" in row}):
+        text += f"Rows with {ELSEWHERE} were measured before, on {machine}.\n"
     if results["quick"]:
         text += (
             "\n!!! warning\n    This was a quick look on a busy machine: it shows the form of the tables, and proves nothing.\n"
         )
     return text
+
+
+def _described(machine: Row) -> str:
+    return (
+        f"{machine['cpus']} cores of {machine['processor']}, {machine['memory_gb']:.0f} GB, {machine['system']}"
+        f" {machine['kernel']}, Python {machine['python']}"
+    )
 
 
 def _targets(rows: Sequence[Row]) -> str:
@@ -193,7 +203,7 @@ def _figure(row: Row, side: str) -> str:
 
 
 def _ratio(row: Row) -> str:
-    return "" if row["ratio"] is None else f"{row['ratio']:.2f}×"
+    return "" if row["ratio"] is None else f"{row['ratio']:.2f}×" + (f" {ELSEWHERE}" if "machine" in row else "")
 
 
 def _wanted(row: Row) -> str:

@@ -58,6 +58,25 @@ def test_what_is_measured_again_replaces_its_row_and_the_others_are_kept(tmp_pat
     assert [(row["id"], row["ours"]) for row in json.loads(path.read_text())["rows"]] == [("W", 2), ("X", 3)]
 
 
+def test_figures_of_another_machine_are_kept_and_say_so_until_they_are_back_on_it(tmp_path: Path) -> None:
+    path = tmp_path / "figures.json"
+    here, there = report.MACHINE, {**report.MACHINE, "processor": "Z80"}
+    report.write_json(path, [Figures("W", "a", "/s", [2], [1], Target())], quick=False, rounds=5)
+    path.write_text(json.dumps({**json.loads(path.read_text()), "machine": there}))
+
+    kept = report.kept_rows(path, quick=False, rounds=5)
+    report.write_json(path, [Figures("X", "b", "/s", [2], [1], Target())], quick=False, rounds=5, kept=kept)
+
+    written = json.loads(path.read_text())
+    assert (written["machine"], [row.get("machine") for row in written["rows"]]) == (here, [there, None])
+    page = benchmarks.page(TEXT, written)
+    assert re.search(r"Rows with † were measured before, on \d+ cores of Z80", page)
+    assert ("× † |" in line_of(page, "`W`"), "†" in line_of(page, "`X`")) == (True, False)
+
+    path.write_text(json.dumps({**written, "machine": there, "rows": [{**row, "machine": here} for row in written["rows"]]}))
+    assert ["machine" in row for row in report.kept_rows(path, quick=False, rounds=5)] == [False, False]
+
+
 def test_figures_that_were_measured_otherwise_are_not_kept(tmp_path: Path) -> None:
     path = tmp_path / "figures.json"
     assert report.kept_rows(path, quick=False, rounds=5) == []
