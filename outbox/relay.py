@@ -113,19 +113,16 @@ class Relay:
                 return ready[0]
         return None
 
-    def refill(self, channel: Channel, room: int) -> None:
-        """Claim up to ``room`` of one channel and hand them out, in the place of as many that have left its allowance.
+    def refill(self, channel: Channel) -> None:
+        """Claim what has room in one channel's allowance, and hand it out, in the place of what a task has brought to an end.
 
-        By the same rules as a pass, but while others of the channel are still being sent: a pass waits for a slot of the pool
-        until none is.
+        As a pass that was woken does, but while others of the channel are still being sent: the pass would wait for a slot of
+        the pool until none is.
         """
         started = time.monotonic()
-        for claimed, ready in self._claims_of(channel, min(room, self._claim_limit)):
+        for claimed, ready in self._claims_of(channel, self._claim_limit, crumbs=False):
             if ready and self._dispatch(ready, RelayReport()):
                 self._telemetry.emit(Pulled(channel.name, len(claimed.claims), len(ready), _since(started)))
-            room -= claimed.moved
-            if room <= 0:
-                break
 
     def _round(self, report: RelayReport, failures: dict[str, Exception], *, crumbs: bool) -> bool:
         """One look at everything that is pending; whether another look may find more."""
@@ -172,7 +169,7 @@ class Relay:
             moved += claimed.moved
         return moved
 
-    def _claims_of(self, channel: Channel, limit: int) -> Iterator[tuple[Claimed, list[Batch]]]:
+    def _claims_of(self, channel: Channel, limit: int, *, crumbs: bool = True) -> Iterator[tuple[Claimed, list[Batch]]]:
         """Look for what is due of this channel alone, and claim it lane after lane, the most urgent first."""
         names = [channel.name]
         pending = self._store.pending(names)
@@ -180,7 +177,7 @@ class Relay:
             pending = self._store.pending(names)
         gates = [gate for gate in self._store.gates(closed_only=False) if gate.channel == channel.name] if pending.lanes else []
         if not _is_closed(gates):
-            yield from self._claims(channel, sorted(pending.lanes, key=_urgency), gates, limit)
+            yield from self._claims(channel, sorted(pending.lanes, key=_urgency), gates, limit, crumbs=crumbs)
 
     def _claims(
         self, channel: Channel, lanes: Sequence[Lane], gates: Sequence[Gate], limit: int, *, crumbs: bool = True

@@ -149,8 +149,8 @@ def _register_delivery(
         )  # fmt: skip
         if report.made_due:
             installed.nudge()
-        if report.freed and not app.conf.task_always_eager and (room := freed.room(len(batch.claims))):
-            installed.relay.refill(channel, room)
+        if report.freed and not app.conf.task_always_eager and freed.is_enough(len(batch.claims)):
+            installed.relay.refill(channel)
         aside = {ASIDE: report.aside} if report.aside else {}
         return {**report.statuses, "refused": report.refused, "released": report.released, **aside}
 

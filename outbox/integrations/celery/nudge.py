@@ -37,17 +37,14 @@ class Freed:
         self._count = 0
         self._since = time.monotonic()
 
-    def room(self, count: int) -> int:
-        """How many may be claimed in the place of those freed so far, with ``count`` more; 0 as long as it is not worth it.
-
-        It is when there are many by now, or, among many processes, some time has passed.
-        """
+    def is_enough(self, count: int) -> bool:
+        """Whether, with ``count`` more, it is: there are many by now, or, among many processes, some time has passed."""
         now = time.monotonic()
         self._count += count
         if self._count < self._enough and now - self._since < _FREED_S:
-            return 0
-        room, self._count, self._since = self._count, 0, now
-        return room
+            return False
+        self._count, self._since = 0, now
+        return True
 
 
 class Nudge:

@@ -1,4 +1,4 @@
-"""A delivery task that claims: a batch for itself, or as many as it has sent, for others; by the rules of every relay pass."""
+"""A delivery task that claims: a batch for itself, or what its channel has room for; by the rules of every relay pass."""
 
 from outbox import NewMessage, Outbox
 from outbox.errors import BrokerUnavailable
@@ -19,10 +19,10 @@ def pull(outbox: Outbox, channel: str = "chat", dispatcher: Capture | None = Non
     return relay.pull(outbox.channels.get(channel))
 
 
-def refill(outbox: Outbox, room: int, dispatcher: Capture | None = None) -> Capture:
+def refill(outbox: Outbox, dispatcher: Capture | None = None) -> Capture:
     dispatcher = dispatcher or Capture()
     relay = Relay(outbox.store, outbox.channels, dispatcher, outbox.telemetry, outbox.owner)
-    relay.refill(outbox.channels.get("chat"), room)
+    relay.refill(outbox.channels.get("chat"))
     return dispatcher
 
 
@@ -147,48 +147,55 @@ def test_a_pull_is_told_as_such_and_is_no_sign_that_a_relay_runs(outbox: Outbox)
     assert events.of(RelayPassed) == []
 
 
-def test_a_refill_hands_out_as_many_as_there_is_room_for(outbox: Outbox) -> None:
-    outbox.register(Chat(batch_size=2))
+def test_a_refill_hands_out_what_the_allowance_has_room_for(outbox: Outbox) -> None:
+    outbox.register(Chat(batch_size=2, max_in_flight=4))
     outbox.register(Chat("other"))
-    ids = enqueue_many(outbox, 5)
+    ids = enqueue_many(outbox, 6)
     (other,) = enqueue_many(outbox, 1, channel="other")
+    first = refill(outbox)
+    deliver(outbox, first.batches[0].claims)
     events = Events(outbox)
-    handed_out = refill(outbox, 3)
-    assert [[each.id for each in batch.claims] for batch in handed_out.batches] == [ids[:2], [ids[2]]]
-    assert all(batch.capped for batch in handed_out.batches), "so that its tasks go on where it ended"
-    assert statuses(outbox, [*ids, other]) == ["dispatched"] * 3 + ["queued"] * 3
+    second = refill(outbox)
+    assert [[each.id for each in batch.claims] for batch in (*first.batches, *second.batches)] == [ids[:2], ids[2:4], ids[4:]]
+    assert all(batch.capped for batch in (*first.batches, *second.batches)), "so that its tasks go on where it ended"
+    assert statuses(outbox, [*ids, other]) == ["delivered"] * 2 + ["dispatched"] * 4 + ["queued"]
     (told,) = events.of(Pulled)
-    assert (told.channel, told.claimed, told.tasks) == ("chat", 3, 2)
+    assert (told.channel, told.claimed, told.tasks) == ("chat", 2, 1)
 
 
 def test_the_last_refill_asks_for_no_other(outbox: Outbox) -> None:
     outbox.register(Chat())
     enqueue_many(outbox, 2)
-    assert [batch.capped for batch in refill(outbox, 3).batches] == [False]
-    assert refill(outbox, 3).batches == []
+    assert [batch.capped for batch in refill(outbox).batches] == [False]
+    assert refill(outbox).batches == []
 
 
-def test_a_refill_takes_the_most_urgent_first_and_no_more_than_its_room_of_all(outbox: Outbox) -> None:
+def test_a_refill_leaves_crumbs_of_the_allowance_to_the_tick(outbox: Outbox) -> None:
+    outbox.register(Chat(max_in_flight=20))
+    ids = enqueue_many(outbox, 25)
+    (batch,) = refill(outbox).batches
+    deliver(outbox, batch.claims[:1])
+    assert refill(outbox).batches == []
+    deliver(outbox, batch.claims[1:2])
+    assert [len(batch.claims) for batch in refill(outbox).batches] == [2]
+    assert statuses(outbox, ids[22:]) == ["queued"] * 3
+
+
+def test_a_refill_takes_the_most_urgent_first(outbox: Outbox) -> None:
+    outbox.register(Chat(batch_size=1))
+    _, urgent = enqueue(outbox, NewMessage(channel="chat"), NewMessage(channel="chat", priority=9))
+    assert next(each.id for each in refill(outbox).claims) == urgent
+
+
+def test_a_paused_channel_gives_a_refill_nothing(outbox: Outbox) -> None:
     outbox.register(Chat())
-    ids = enqueue(outbox, NewMessage(channel="chat"), *[NewMessage(channel="chat", priority=9)] * 2)
-    refill(outbox, 2)
-    assert statuses(outbox, ids) == ["queued", "dispatched", "dispatched"]
-
-
-def test_a_refill_keeps_to_the_channels_cap_and_to_a_pause(outbox: Outbox) -> None:
-    outbox.register(Chat(max_in_flight=2))
-    ids = enqueue_many(outbox, 3)
-    refill(outbox, 3)
-    refill(outbox, 3)
-    assert statuses(outbox, ids) == ["dispatched", "dispatched", "queued"]
+    enqueue_many(outbox, 1)
     outbox.pause("chat")
-    outbox.cancel(ids[:2])
-    refill(outbox, 3)
-    assert statuses(outbox, ids[2:]) == ["queued"]
+    assert refill(outbox).batches == []
 
 
 def test_what_a_refill_cannot_publish_is_given_back(outbox: Outbox) -> None:
     outbox.register(Chat())
     ids = enqueue_many(outbox, 2)
-    refill(outbox, 2, dispatcher=Gone())
+    refill(outbox, dispatcher=Gone())
     assert statuses(outbox, ids) == ["queued", "queued"]
