@@ -2,19 +2,13 @@
 
 import asyncio
 import os
-import threading
 from urllib.parse import urlsplit
 
-import redis
 import redis.asyncio
 
-DATABASE = "BENCH_DATABASE"
-BROKER = "BENCH_BROKER"
-COUNTER = "bench:sent"
+from benchmarks.applications.settings import COUNTER, DATABASE, broker, count_one
 
-
-def broker() -> str:
-    return os.environ[BROKER]
+__all__ = ["Counting", "broker", "count_one", "postgresql_url", "sqlite_file"]
 
 
 def sqlite_file() -> str | None:
@@ -28,21 +22,8 @@ def postgresql_url() -> str:
     return urlsplit(os.environ[DATABASE])._replace(scheme="postgresql").geturl()
 
 
-_own = threading.local()
-
-
-def count_one() -> None:
-    """The work of one message, over a connection of the thread's own, as in the applications that the peers stand beside."""
-    try:
-        connection = _own.connection
-    except AttributeError:
-        connection = _own.connection = redis.Redis.from_url(broker()).connection_pool.get_connection()
-    connection.send_command("INCR", COUNTER)
-    connection.read_response()
-
-
 class Counting:
-    """The same for coroutines, over so many connections that each has for itself meanwhile."""
+    """``count_one`` for coroutines, over so many connections that each has for itself meanwhile."""
 
     def __init__(self, connections: int) -> None:
         self._pool = redis.asyncio.ConnectionPool.from_url(broker())
