@@ -7,7 +7,17 @@ from outbox.policy.destination import Breaker
 from outbox.store.records import GateState
 from outbox.testing import FakeClock
 from tests.integration.conftest import OpenOutbox
-from tests.integration.loops.scene import Chat, claim, deliver, enqueue_many, raising, rows, statuses
+from tests.integration.loops.scene import (
+    Chat,
+    claim,
+    deliver,
+    enqueue_many,
+    one_after_another,
+    raising,
+    returning,
+    rows,
+    statuses,
+)
 
 
 def test_a_task_sends_nothing_more_once_a_breaker_has_opened_and_gives_back_what_it_has_not_begun(outbox: Outbox) -> None:
@@ -119,7 +129,7 @@ def test_what_may_probe_a_breaker_that_opened_a_moment_ago_is_sent(outbox: Outbo
 
 
 def test_what_an_operator_resumed_is_sent_at_once(outbox: Outbox) -> None:
-    chat = Chat(behaviour=raising(RetryLater("down")), target_breaker=Breaker(failures=1))
+    chat = Chat(behaviour=one_after_another(raising(RetryLater("down")), returning(None)), target_breaker=Breaker(failures=1))
     outbox.register(chat)
     enqueue_many(outbox, 1, target="them")
     deliver(outbox)
