@@ -234,7 +234,7 @@ def test_with_eager_tasks_no_batch_is_delivered_inside_another(make_outbox: Call
 
     outbox.register(FunctionChannel("narrow", lambda _message, _attempt: None, max_in_flight=1))
     outbox.telemetry.subscribe(measure)
-    install(app, outbox)
+    install(app, outbox, relay_interval_s=60.0)  # which leaves one pass time for all of them
     with outbox.store.engine.begin() as transaction:
         ids = [outbox.enqueue(transaction, "narrow").id for _ in range(5)]
     app.tasks[RELAY].delay()
