@@ -15,7 +15,7 @@ from outbox.lifecycle import ACTIVE, DUE, TERMINAL, Event, Status, sources
 from outbox.store.conditions import locked_if, not_waiting_untried
 from outbox.store.leaping import leap
 from outbox.store.schema import literal, status_in
-from outbox.store.sql import Sql, Transaction, once
+from outbox.store.sql import Sql, Transaction
 
 LAST_SEQ = 2**63 - 1
 
@@ -89,6 +89,11 @@ def _holds_back(blocker: int, seq: int, status: str | None) -> bool:
     return status == Status.SENDING or (status is not None and blocker < seq)
 
 
+def _is_blocked(row: FromClause) -> ColumnElement[bool]:
+    """The rows of the blocked index."""
+    return and_(status_in(row, DUE), row.c.blocked == literal(1))
+
+
 @lru_cache(maxsize=64)
 def _lock_active(sql: Sql) -> Select[Any]:
     return locked_if(sql, status_in(sql.tables.messages, ACTIVE))
@@ -121,33 +126,24 @@ def _unblock(sql: Sql) -> Update:
         .correlate(r)
         .scalar_subquery()
     )
-    gaps = once(
-        "gaps", select(r.c.channel, r.c.key, r.c.before, func.coalesce(first_due, literal(LAST_SEQ)).label("first_due"))
+    behind = m.alias("behind")
+    freed = select(behind.c.seq).where(
+        behind.c.channel == r.c.channel,
+        behind.c.ordering_key == r.c.key,
+        _is_blocked(behind),
+        behind.c.seq <= func.coalesce(first_due, literal(LAST_SEQ)),  # the nearer end first: SQLite searches by that one
+        behind.c.seq < r.c.before,
     )
-    return (
-        update(m)
-        .where(
-            m.c.channel == gaps.c.channel,
-            m.c.ordering_key == gaps.c.key,
-            m.c.blocked == literal(1),
-            status_in(m, sources(Event.CLAIM)),
-            m.c.seq <= gaps.c.first_due,
-            m.c.seq < gaps.c.before,
-        )
-        .values(blocked=literal(0))
-        .returning(m.c.seq)
-    )
+    freed_by_any = sql.dialect.among(m.c.seq, sql.dialect.for_each(r, freed))
+    return update(m).where(freed_by_any, _is_blocked(m)).values(blocked=literal(0)).returning(m.c.seq)
 
 
 @lru_cache(maxsize=64)
 def _blocked_keys(sql: Sql) -> Select[Any]:
     """Each key with a blocked row once, found by leaping from one to the next."""
-
-    def blocked(row: FromClause) -> ColumnElement[bool]:
-        return and_(status_in(row, DUE), row.c.blocked == literal(1))
-
     prefix = ("channel", "ordering_key")
-    keys = leap(sql.tables.messages, prefix, prefix, blocked, (bindparam("channel", type_=Text), bindparam("key", type_=Text)))
+    after = (bindparam("channel", type_=Text), bindparam("key", type_=Text))
+    keys = leap(sql.tables.messages, prefix, prefix, _is_blocked, after)
     return select(keys.c.channel, keys.c.ordering_key).limit(bindparam("limit"))
 
 
@@ -170,12 +166,11 @@ def _mend(sql: Sql) -> Update:
         .correlate(r)
         .scalar_subquery()
     )
-    marked = and_(m.c.blocked == literal(1), status_in(m, DUE))
     heads = (
         select(m.c.seq)
-        .where(m.c.seq.in_(select(first).select_from(r)), marked)
+        .where(m.c.seq.in_(select(first).select_from(r)), _is_blocked(m))
         .order_by(m.c.seq)
         .with_for_update(skip_locked=True)
         .cte("heads")
     )
-    return update(m).where(m.c.seq.in_(select(heads.c.seq)), marked).values(blocked=literal(0)).returning(m.c.seq)
+    return update(m).where(m.c.seq.in_(select(heads.c.seq)), _is_blocked(m)).values(blocked=literal(0)).returning(m.c.seq)

@@ -51,7 +51,7 @@ def locked_if(sql: Sql, still: ColumnElement[bool]) -> Select[Any]:
     r = sql.dialect.records("r", {"seq": BigInteger()})
     return (
         select(m.c.seq, m.c.status)
-        .where(sql.dialect.among(m.c.seq, r.c.seq), still)
+        .where(sql.dialect.among(m.c.seq, select(r.c.seq)), still)
         .order_by(m.c.seq)
         .with_for_update(of=m, skip_locked=True)
     )

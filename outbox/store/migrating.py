@@ -10,7 +10,7 @@ from outbox import checkpoints
 from outbox.errors import SchemaError
 from outbox.store.sqlstore import SQLStore
 
-REVISIONS = ("0001", "0002")
+REVISIONS = ("0001", "0002", "0003")
 """All that are in ``migrations``, in order. Only an upgrade needs Alembic, whose import is a sixth of a process's start."""
 
 _LOCK = 0x0074_B0C5

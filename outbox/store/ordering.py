@@ -14,15 +14,14 @@ from sqlalchemy import (
     Text,
     and_,
     bindparam,
-    func,
     select,
 )
 
 from outbox.lifecycle import ACTIVE, Event, Status, sources
-from outbox.store.blocking import LAST_SEQ, mark_blocked
+from outbox.store.blocking import mark_blocked
 from outbox.store.conditions import locked_if, not_waiting_untried, unexpired
 from outbox.store.schema import literal, status_in
-from outbox.store.sql import Sql, Transaction, once
+from outbox.store.sql import Sql, Transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +103,7 @@ def _fronts(sql: Sql) -> Select[Any]:
         .order_by(head.c.seq)
         .limit(1)
     )
-    busy = (
-        select(sending.c.seq)
-        .where(of_key(sending.c), status_in(sending, ACTIVE), sending.c.status == literal(Status.SENDING))
-        .limit(1)
-    )
+    busy = select(sending.c.seq).where(of_key(sending.c), sending.c.status == literal(Status.SENDING)).limit(1)
     return select(
         r.c.key,
         first.correlate(r).scalar_subquery().label("head"),
@@ -121,7 +116,7 @@ def _behind(sql: Sql) -> Select[Any]:
     m = sql.tables.messages
     r = sql.dialect.records("r", {"key": Text(), "seq": BigInteger()})
     beyond = m.alias("beyond")
-    end = (
+    next_ones = (
         select(beyond.c.seq)
         .where(
             beyond.c.channel == bindparam("channel"),
@@ -131,12 +126,8 @@ def _behind(sql: Sql) -> Select[Any]:
             beyond.c.seq > r.c.seq,
         )
         .order_by(beyond.c.seq)
-        .limit(1)
-        .offset(bindparam("room"))
-        .correlate(r)
-        .scalar_subquery()
+        .limit(bindparam("room"))
     )
-    bounds = once("bounds", select(r.c.key, r.c.seq, func.coalesce(end, literal(LAST_SEQ)).label("end")))
     return (
         select(
             m.c.seq,
@@ -146,13 +137,7 @@ def _behind(sql: Sql) -> Select[Any]:
             _may_follow(sql, m).label("may_follow"),
             (~not_waiting_untried(sql, m.c)).label("waits_untried"),
         )
-        .join_from(bounds, m, and_(m.c.channel == bindparam("channel"), m.c.ordering_key == bounds.c.key))
-        .where(
-            status_in(m, ACTIVE),
-            m.c.ordering_key.is_not(None),
-            m.c.seq > bounds.c.seq,
-            m.c.seq < bounds.c.end,
-        )
+        .where(sql.dialect.among(m.c.seq, sql.dialect.for_each(r, next_ones)))
         .order_by(m.c.ordering_key, m.c.seq)
     )
 

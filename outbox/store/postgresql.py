@@ -10,6 +10,7 @@ from sqlalchemy import (
     Engine,
     FromClause,
     ScalarSelect,
+    Select,
     Table,
     Text,
     and_,
@@ -76,10 +77,13 @@ class PostgreSQLDialect(Dialect):
 
     def named(self, column: ColumnElement[Any], key: ColumnElement[Any]) -> ColumnElement[bool]:
         """As an array too: joined alone, a young table that nobody has analysed was read from end to end for each batch."""
-        return and_(column == key, self.among(column, self.records("named", {key.name: key.type}).c[key.name]))
+        return and_(column == key, self.among(column, select(self.records("named", {key.name: key.type}).c[key.name])))
 
-    def among(self, column: ColumnElement[Any], key: ColumnElement[Any]) -> ColumnElement[bool]:
-        return column == any_(func.array(select(key).scalar_subquery(), type_=ARRAY(key.type)))
+    def among(self, column: ColumnElement[Any], keys: Select[Any]) -> ColumnElement[bool]:
+        return column == any_(func.array(keys.scalar_subquery(), type_=ARRAY(column.type)))
+
+    def for_each(self, records: FromClause, keys: Select[Any]) -> Select[Any]:
+        return select(func.unnest(func.array(keys.correlate(records).scalar_subquery()))).select_from(records)
 
     def insert(self, table: Table) -> Any:
         return insert(table)

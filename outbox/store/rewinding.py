@@ -118,7 +118,7 @@ def _enqueues(sql: Sql) -> Update:
     jumped = m.c.queued_at - sql.now
     return (
         update(m)
-        .where(sql.dialect.among(m.c.seq, r.c.seq), _enqueued_ahead(sql))
+        .where(sql.dialect.among(m.c.seq, select(r.c.seq)), _enqueued_ahead(sql))
         .values(queued_at=sql.now, next_attempt_at=m.c.next_attempt_at - jumped, expires_at=m.c.expires_at - jumped)
     )
 
@@ -127,7 +127,7 @@ def _enqueues(sql: Sql) -> Update:
 def _retries(sql: Sql) -> Update:
     m = sql.tables.messages
     r = sql.dialect.records("r", {"seq": BigInteger()})
-    return update(m).where(sql.dialect.among(m.c.seq, r.c.seq), _retried_ahead(sql)).values(next_attempt_at=_ahead(sql))
+    return update(m).where(sql.dialect.among(m.c.seq, select(r.c.seq)), _retried_ahead(sql)).values(next_attempt_at=_ahead(sql))
 
 
 @lru_cache(maxsize=64)

@@ -146,6 +146,7 @@ def _index(messages: Table) -> None:
     index("unstamped", "channel", "seq", where=and_(c.status == literal(Status.QUEUED), c.stamped == literal(0)))
     index("dispatched", "channel", "lease_until", where=c.status == literal(Status.DISPATCHED))
     index("sending", "channel", "lease_until", where=c.status == literal(Status.SENDING))
+    index("busy", "channel", "ordering_key", where=and_(c.status == literal(Status.SENDING), c.ordering_key.is_not(None)))
     index("parked", "channel", where=c.status == literal(Status.PARKED))
     index(
         "key", "channel", "ordering_key", "seq",

@@ -55,8 +55,12 @@ class Dialect(ABC):
         """That ``column``, which has an index, is the ``key`` of a record: found by the index, whatever a planner believes."""
 
     @abstractmethod
-    def among(self, column: ColumnElement[Any], key: ColumnElement[Any]) -> ColumnElement[bool]:
-        """The same for a statement that needs nothing else of the records: ``column`` is the ``key`` of any of them."""
+    def among(self, column: ColumnElement[Any], keys: Select[Any]) -> ColumnElement[bool]:
+        """That ``column``, which has an index, is one of ``keys``, a few: found by the index as well."""
+
+    @abstractmethod
+    def for_each(self, records: FromClause, keys: Select[Any]) -> Select[Any]:
+        """The ``keys`` that are selected for one record, for all of them: looked up record by record as well."""
 
     @abstractmethod
     def insert(self, table: Table) -> Any:

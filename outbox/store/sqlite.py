@@ -9,6 +9,7 @@ from sqlalchemy import (
     Connection,
     Engine,
     FromClause,
+    Select,
     StaticPool,
     Table,
     bindparam,
@@ -51,8 +52,14 @@ class SQLiteDialect(Dialect):
     def named(self, column: ColumnElement[Any], key: ColumnElement[Any]) -> ColumnElement[bool]:
         return column == key
 
-    def among(self, column: ColumnElement[Any], key: ColumnElement[Any]) -> ColumnElement[bool]:
-        return column.in_(select(key))
+    def among(self, column: ColumnElement[Any], keys: Select[Any]) -> ColumnElement[bool]:
+        return column.in_(keys)
+
+    def for_each(self, records: FromClause, keys: Select[Any]) -> Select[Any]:
+        found = keys.correlate(records).subquery("found")
+        array = select(func.json_group_array(*found.c)).scalar_subquery()
+        each = func.json_each(array).table_valued("value", name="each", joins_implicitly=True)
+        return select(each.c.value).select_from(records, each)
 
     def insert(self, table: Table) -> Any:
         return insert(table)

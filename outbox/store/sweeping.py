@@ -171,4 +171,4 @@ def _completed(sql: Sql) -> Select[Any]:
 def _forget(sql: Sql) -> Delete:
     log = sql.tables.attempts
     r = sql.dialect.records("r", {"id": Text()})
-    return delete(log).where(sql.dialect.among(log.c.message_id, r.c.id))
+    return delete(log).where(sql.dialect.among(log.c.message_id, select(r.c.id)))

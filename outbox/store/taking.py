@@ -4,7 +4,6 @@ Take is the first fence. It admits a row only with the lease that the delivery t
 published again, or a stale message becomes a no-op before any I/O.
 """
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from operator import attrgetter, itemgetter
@@ -51,9 +50,9 @@ def take(tx: Transaction, claims: Sequence[Claim], taker: Taker) -> list[Message
     if not claims:
         return []
     terms = {"of_channel": taker.channel, "owner": taker.owner, "run_lease_ms": taker.run_lease_ms}
-    before = _before(claims)
-    rows = tx.execute_on(_take(tx.sql), _with_their_keys(tx, claims, before), **terms).all()
-    messages = _in_turn_alone(tx, sorted(map(to_message, rows), key=attrgetter("seq")), before)
+    previous = _previous(claims)
+    rows = tx.execute_on(_take(tx.sql), _with_their_keys(tx, claims, previous), **terms).all()
+    messages = _in_turn_alone(tx, sorted(map(to_message, rows), key=attrgetter("seq")), previous)
     taken = {row.id for row in rows}
     refused = [claim for claim in claims if claim.id not in taken]
     if refused:
@@ -61,19 +60,17 @@ def take(tx: Transaction, claims: Sequence[Claim], taker: Taker) -> list[Message
     return _answering_once(tx, messages)
 
 
-def _in_turn_alone(tx: Transaction, messages: Sequence[Message], before: Mapping[str, int]) -> list[Message]:
-    """Give back those that were to follow one that was not admitted: between the two, anybody's row may stand."""
-    seen: Counter[str | None] = Counter()
-    in_turn: list[Message] = []
+def _in_turn_alone(tx: Transaction, messages: Sequence[Message], previous: Mapping[str, str | None]) -> list[Message]:
+    """Give back those that were to follow one that was not admitted: ahead of the two, anybody's row may stand."""
+    in_turn: dict[str, Message] = {}
     early: list[Settlement] = []
     for message in messages:
-        if message.ordering_key is None or before[message.id] in {0, seen[message.ordering_key]}:
-            in_turn.append(message)
-            seen[message.ordering_key] += 1
+        if previous[message.id] is None or previous[message.id] in in_turn:
+            in_turn[message.id] = message
         else:
             early.append(Settlement(message.id, message.lease, released(message), RELEASED))
     settle(tx, early)
-    return in_turn
+    return list(in_turn.values())
 
 
 def _answering_once(tx: Transaction, messages: list[Message]) -> list[Message]:
@@ -101,13 +98,13 @@ def extend(tx: Transaction, held: Sequence[Message], *, run_lease_ms: int, longe
     return set(rows.scalars())
 
 
-def _with_their_keys(tx: Transaction, claims: Sequence[Claim], before: Mapping[str, int]) -> list[dict[str, Any]]:
+def _with_their_keys(tx: Transaction, claims: Sequence[Claim], previous: Mapping[str, str | None]) -> list[dict[str, Any]]:
     """The claims as records that tell whether the row's ordering key, if it has one, is this transaction's to its end.
 
     Under read committed two takes of one key would not see each other; the lock makes the second wait for another day. A
     claim that does not say that its row has a key comes without the lock, and take does not admit such a row.
     """
-    records = [{**record, "before": before[record["id"]]} for record in _records(claims)]
+    records = [{**record, "previous": previous[record["id"]]} for record in _records(claims)]
     if not tx.sql.dialect.locks_rows:
         return [{**record, "key_held": 1} for record in records]
     if all(claim.ordering_key is None for claim in claims):
@@ -117,15 +114,16 @@ def _with_their_keys(tx: Transaction, claims: Sequence[Claim], before: Mapping[s
     return [{**record, "key_held": int(keys.get(record["id"]) in locked)} for record in records]
 
 
-def _before(claims: Sequence[Claim]) -> dict[str, int]:
-    """For each id, how many of the claims before it are of the same ordering key."""
-    seen: Counter[str | None] = Counter()
-    before: dict[str, int] = {}
+def _previous(claims: Sequence[Claim]) -> dict[str, str | None]:
+    """For each id, that of the claim before it of the same ordering key, if there is one."""
+    latest: dict[str | None, str] = {}
+    previous: dict[str, str | None] = {}
     for claim in claims:
-        if claim.id not in before:
-            before[claim.id] = seen[claim.ordering_key] if claim.ordering_key is not None else 0
-            seen[claim.ordering_key] += 1
-    return before
+        if claim.id not in previous:
+            previous[claim.id] = latest.get(claim.ordering_key)
+            if claim.ordering_key is not None:
+                latest[claim.ordering_key] = claim.id
+    return previous
 
 
 def _records(rows: Iterable[Claim | Message]) -> list[dict[str, Any]]:
@@ -133,22 +131,27 @@ def _records(rows: Iterable[Claim | Message]) -> list[dict[str, Any]]:
     return sorted(({"id": row.id, "lease": row.lease} for row in rows), key=itemgetter("id"))
 
 
-def _in_turn(sql: Sql, row: Any, before: ColumnElement[int]) -> ColumnElement[bool]:
-    """No earlier row of the key is active but the ``before`` that are taken with it, and none of the key is being sent.
+def _in_turn(sql: Sql, row: Any, previous_id: ColumnElement[str]) -> ColumnElement[bool]:
+    """No earlier row of the key is active but those that are taken with it, and none of the key is being sent.
 
-    For rows behind the first it is enough to count: if all those before them in the claims are taken too, which the caller has
-    to see to, then those are the earlier ones, and the first has seen that nobody sends.
+    A row behind another one of the claims looks no further ahead than to that one: if it is taken too, which the caller has to
+    see to, then it, or the one before it, has seen the rest. So however many are taken together, each looks at what is between.
     """
-    other = sql.tables.messages.alias("other")
-    same_key = and_(
-        other.c.channel == row.channel, other.c.ordering_key == row.ordering_key, other.c.ordering_key.is_not(None),
-        status_in(other, ACTIVE),
-    )  # fmt: skip
-    ahead = and_(other.c.seq < row.seq, not_waiting_untried(sql, other.c))
-    busy = and_(other.c.seq != row.seq, other.c.status == literal(Status.SENDING))
-    none_ahead = ~exists(select(literal_column("1")).select_from(other).where(same_key, or_(ahead, busy)))
-    earlier = select(func.count()).select_from(other).where(same_key, ahead).correlate_except(other).scalar_subquery()
-    return or_(row.ordering_key.is_(None), and_(before > literal(0), earlier <= before), none_ahead)
+    messages = sql.tables.messages
+    other, previous = messages.alias("other"), messages.alias("previous")
+
+    def of_its_key(alias: Any) -> ColumnElement[bool]:
+        return and_(alias.c.channel == row.channel, alias.c.ordering_key == row.ordering_key)
+
+    def none(condition: ColumnElement[bool]) -> ColumnElement[bool]:
+        keyed = and_(of_its_key(other), other.c.ordering_key.is_not(None))
+        return ~exists(select(literal_column("1")).select_from(other).where(keyed, condition))
+
+    its_seq = select(previous.c.seq).where(previous.c.id == previous_id, of_its_key(previous))
+    since = func.coalesce(its_seq.correlate_except(previous).scalar_subquery(), literal(0))
+    ahead = and_(status_in(other, ACTIVE), other.c.seq > since, other.c.seq < row.seq, not_waiting_untried(sql, other.c))
+    busy = and_(other.c.status == literal(Status.SENDING), other.c.seq != row.seq)
+    return or_(row.ordering_key.is_(None), and_(none(ahead), or_(previous_id.is_not(None), none(busy))))
 
 
 @lru_cache(maxsize=64)
@@ -180,7 +183,7 @@ def _replied(sql: Sql) -> Select[Any]:
 @lru_cache(maxsize=64)
 def _take(sql: Sql) -> Update:
     m = sql.tables.messages
-    r = sql.dialect.records("r", {"id": Text(), "lease": BigInteger(), "key_held": Integer(), "before": Integer()})
+    r = sql.dialect.records("r", {"id": Text(), "lease": BigInteger(), "key_held": Integer(), "previous": Text()})
     sent_again = or_(m.c.dispatch_kind.is_(None), m.c.dispatch_kind == literal(DispatchKind.FINAL))
     return (
         update(m)
@@ -193,7 +196,7 @@ def _take(sql: Sql) -> Update:
             unexpired(sql, m.c),
             or_(m.c.attempt_count == literal(0), sent_again),
             or_(m.c.ordering_key.is_(None), r.c.key_held == literal(1)),
-            _in_turn(sql, m.c, r.c.before),
+            _in_turn(sql, m.c, r.c.previous),
         )
         .values(
             status=literal(target(Event.TAKE)),

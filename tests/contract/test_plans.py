@@ -94,10 +94,10 @@ def _filled(url: str, terminal: int, *, analyse: bool) -> Iterator[SQLStore]:
     store.engine.dispose()
 
 
-LIVING = ("due", "unstamped", "dispatched", "sending", "parked", "key", "blocked", "expires")
+LIVING = ("due", "unstamped", "dispatched", "sending", "busy", "parked", "key", "blocked", "expires")
 """Indexes of living rows only, which may be read from end to end."""
 
-ALIASES = (TABLE, "start", "following", "here", "head", "busy", "beyond", "due", "other", "counted", "underway")
+ALIASES = (TABLE, "start", "following", "here", "head", "busy", "beyond", "behind", "due", "other", "counted", "underway")
 
 
 @dataclass(frozen=True)

@@ -39,13 +39,13 @@ def test_the_schema_is_created_once_and_then_there_is_nothing_to_do(database_url
 
     first, second = command.ok("db", "upgrade"), command.ok("db", "upgrade")
 
-    assert first.stdout == "schema 0002: upgraded from an empty database\n"
-    assert second.stdout == "schema 0002: nothing to do\n"
-    assert command.ok("db", "check").stdout == "schema 0002: current\n"
+    assert first.stdout == "schema 0003: upgraded from an empty database\n"
+    assert second.stdout == "schema 0003: nothing to do\n"
+    assert command.ok("db", "check").stdout == "schema 0003: current\n"
     assert command.ok("db", "check", "--json").data == {
-        "current": "0002", "wanted": "0002", "known": True, "is_current": True
+        "current": "0003", "wanted": "0003", "known": True, "is_current": True
     }  # fmt: skip
-    assert command.ok("db", "upgrade", "--json").data == {"before": "0002", "after": "0002"}
+    assert command.ok("db", "upgrade", "--json").data == {"before": "0003", "after": "0003"}
 
 
 def test_another_prefix_makes_tables_of_its_own(outbox_command: Command) -> None:

@@ -9,12 +9,13 @@ from sqlalchemy import make_url
 from outbox import Outbox, delivery_loop
 from outbox.channels.base import Channel
 from outbox.policy.retention import HOUR_MS, Retention
-from outbox.store import claiming
+from outbox.store import claiming, migrating
 from outbox.store.schema import define
 from tests.servers.postgresql import libpq_url
 from tests.servers.supervised import PROJECT
 
 GUIDE = (PROJECT / "docs/guides/production.md").read_text()
+INDEX_BEFOREHAND, AUTOVACUUM = re.findall(r"^```sql\n(.*?)^```$", GUIDE, re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.postgres
@@ -22,14 +23,36 @@ def test_its_settings_for_autovacuum_are_taken_by_the_tables_that_there_are(post
     outbox = Outbox(postgres_url)
     outbox.upgrade_schema()
     outbox.close()
-    [statements] = re.findall(r"^```sql\n(.*?)^```$", GUIDE, re.MULTILINE | re.DOTALL)
     with psycopg.connect(libpq_url(make_url(postgres_url))) as connection:
-        connection.execute(statements)
+        connection.execute(AUTOVACUUM)
         taken = connection.execute(
             "select relname, reloptions from pg_class where relkind = 'r' and reloptions is not null"
         ).fetchall()
     assert {name for name, _ in taken} == {define().messages.name, define().attempts.name}
     assert "autovacuum_vacuum_threshold=10000" in dict(taken)[define().messages.name]
+
+
+@pytest.mark.postgres
+def test_an_index_that_is_made_beforehand_is_the_one_that_the_upgrade_would_make(postgres_url: str) -> None:
+    outbox = Outbox(postgres_url)
+    migrating.upgrade(outbox.store, "0002")
+    with psycopg.connect(libpq_url(make_url(postgres_url)), autocommit=True) as connection:
+        connection.execute(INDEX_BEFOREHAND)
+        outbox.upgrade_schema()
+        by_hand, by_models = (
+            connection.execute("select indexdef from pg_indexes where indexname = %s", [f"{table}_busy"]).fetchone()
+            for table in ("message_outbox", _made_by_models(outbox, "other"))
+        )
+    outbox.close()
+    assert by_hand is not None
+    assert by_models is not None
+    assert by_hand[0] == by_models[0].replace("other", "message_outbox")
+
+
+def _made_by_models(outbox: Outbox, table: str) -> str:
+    with outbox.store.transaction() as tx:
+        define(table).metadata.create_all(tx.connection)
+    return table
 
 
 def test_its_times_are_those_of_the_code() -> None:

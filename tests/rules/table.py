@@ -298,8 +298,8 @@ ORDER: Sequence[Rule] = [
     Rule(
         "The take looks again whether an earlier row of the key is active.",
         f"{STORE}/taking.py",
-        "or_(ahead, busy)",
-        "busy",
+        "and_(none(ahead), or_(previous_id.is_not(None), none(busy)))",
+        "or_(previous_id.is_not(None), none(busy))",
         _tests(
             f"{CONTRACT}/test_ordering.py",
             "a_follower_that_overtakes_its_head_in_the_broker_is_given_back",
@@ -309,8 +309,8 @@ ORDER: Sequence[Rule] = [
     Rule(
         "And whether any other row of the key, of any `seq`, is being sent.",
         f"{STORE}/taking.py",
-        "or_(ahead, busy)",
-        "ahead",
+        "and_(none(ahead), or_(previous_id.is_not(None), none(busy)))",
+        "none(ahead)",
         _tests(f"{CONTRACT}/test_races.py", "t40_two_takes_of_two_rows_of_one_key_at_once_admit_one"),
         SQLITE,
     ),
@@ -325,14 +325,14 @@ ORDER: Sequence[Rule] = [
     Rule(
         "Rows of one key are taken together only where nothing of the key stands between them.",
         f"{STORE}/taking.py",
-        "and_(before > literal(0), earlier <= before)",
-        "before > literal(0)",
+        "other.c.seq > since",
+        "previous_id.is_(None)",
         _tests(f"{CONTRACT}/test_ordering.py", "rows_of_a_key_are_not_taken_together_past_one_that_stands_between_them"),
     ),
     Rule(
         "What was to follow a row that is not admitted is given back.",
         f"{STORE}/taking.py",
-        "before[message.id] in {0, seen[message.ordering_key]}",
+        "previous[message.id] is None or previous[message.id] in in_turn",
         "True",
         _tests(f"{CONTRACT}/test_ordering.py", "rows_behind_one_that_is_not_admitted_are_given_back_uncharged"),
     ),
@@ -414,7 +414,7 @@ ORDER: Sequence[Rule] = [
     Rule(
         "No more marks are cleared than up to the first row that is due.",
         f"{STORE}/blocking.py",
-        "m.c.seq <= gaps.c.first_due,",
+        "behind.c.seq <= func.coalesce(first_due, literal(LAST_SEQ)),",
         "",
         _tests(f"{CONTRACT}/test_blocked_marks.py", "no_more_rows_are_unblocked_than_may_go"),
     ),

@@ -10,9 +10,11 @@ import pytest
 from sqlalchemy import Connection, text
 
 from outbox import NewMessage, Outbox
+from outbox.lifecycle import Status
 from outbox.policy.destination import Limits
-from outbox.store import claiming
-from outbox.store.records import Lane
+from outbox.policy.retry import Verdict
+from outbox.store import claiming, settling, taking
+from outbox.store.records import Lane, Settlement, Taker
 from tests.contract.statements import recorded
 from tests.integration.loops.scene import Chat, deliver, enqueue, enqueue_many, statuses
 from tests.integration.loops.test_costs import (
@@ -38,6 +40,9 @@ BROKER_MESSAGES_A_THOUSAND = {1: 1000, 100: 10}
 """By the rows a task."""
 
 CLAIMED = 100
+IN_TURN = 10
+"""Messages of one ordering key that are delivered together."""
+LANE = Lane("chat", 0, 0)
 TERMINAL_ROWS = 2_000
 
 
@@ -87,16 +92,49 @@ def test_a_claim_reads_what_it_claims_and_nothing_beside(outbox: Outbox) -> None
         assert alone <= READ_A_CLAIMED_ROW * CLAIMED
 
 
+@pytest.mark.parametrize("verb", ["claim", "take", "settle"])
+def test_of_an_ordering_key_only_those_in_turn_are_read_however_many_wait_behind_them(outbox: Outbox, verb: str) -> None:
+    outbox.register(Chat())
+    enqueue_many(outbox, 2 * CLAIMED, ordering_key="talk")
+    alone = rows_read_in_turn(outbox, verb)
+    enqueue_many(outbox, 10 * CLAIMED, ordering_key="talk")
+    assert rows_read_in_turn(outbox, verb) <= alone + TO_SEE_THE_END
+
+
 def rows_read_by_a_claim(outbox: Outbox) -> int:
     """What a claim of all due rows fetches on PostgreSQL; on SQLite, the steps of its machine. The claim is rolled back."""
     with outbox.store.transaction() as tx:
-        if tx.connection.dialect.name == "postgresql":
-            tx.connection.execute(text("set local enable_seqscan = off"))  # which pays for so few rows
-        with READING[tx.connection.dialect.name](tx.connection) as read:
-            claimed = claiming.claim(tx, Lane("chat", 0, 0), 2 * CLAIMED, Limits(max_in_flight=10**6)).claims
+        with reading(tx.connection) as read:
+            claimed = claiming.claim(tx, LANE, 2 * CLAIMED, Limits(max_in_flight=10**6)).claims
         assert len(claimed) == CLAIMED
         tx.connection.rollback()
     return read[0]
+
+
+def rows_read_in_turn(outbox: Outbox, verb: str) -> int:
+    """The same of one of the three transactions in which some messages of a key are delivered together. All is rolled back."""
+    read = {}
+    met = CLAIMED if verb == "claim" else 100 * CLAIMED  # and all but those in turn are marked as blocked
+    with outbox.store.transaction() as tx:
+        with reading(tx.connection) as read["claim"]:
+            claims = claiming.claim(tx, LANE, met, Limits(max_in_flight=10**6, per_key=IN_TURN)).claims
+        with reading(tx.connection) as read["take"]:
+            messages = taking.take(tx, claims, Taker("chat", "worker", 60_000))
+        settlements = [Settlement(message.id, message.lease, Verdict(Status.DELIVERED), "delivered") for message in messages]
+        with reading(tx.connection) as read["settle"]:
+            settled = settling.settle(tx, settlements)
+        assert len(settled.recorded) == IN_TURN
+        tx.connection.rollback()
+    return read[verb][0]
+
+
+@contextmanager
+def reading(connection: Connection) -> Iterator[list[int]]:
+    """What is read meanwhile: rows on PostgreSQL, steps on SQLite."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("set local enable_seqscan = off"))  # which pays for so few rows
+    with READING[connection.dialect.name](connection) as read:
+        yield read
 
 
 @contextmanager
