@@ -40,9 +40,10 @@ LIMITS = {
         " 29 % is making a checked row, a third of it the payload's way into JSON that keeps types."
     ),
     "L": (
-        "on top of a bare task's way through broker and worker come four short transactions, which take half of the time"
-        " by themselves: a look for what is due, one at what is paused, the claim and the take, the last two each with a"
-        " flush."
+        "both count from where the application's data are safe: a bare application begins to publish then, and in ours the"
+        " thread that publishes wakes up. On top of a bare task's way through broker and worker come four short"
+        " transactions, which take half of the time by themselves: a look for what is due, one at what is paused, the claim"
+        " and the take, the last two each with a flush."
     ),
     "W": (
         "the receiver takes a good part of one of the two cores on both sides. Of what a worker's process computed, the"

@@ -108,10 +108,10 @@ def _p99_ms(stack: Ours, companions: Sequence[NewMessage], count: int) -> float:
     """Of healthy messages at a pace; their companions come between them."""
     batches = iter(_spread(companions, count))
 
-    def commit() -> str:
+    def commit() -> tuple[str, float]:
         with stack.outbox.store.transaction() as tx:
             *_, healthy = stack.outbox.enqueue_many(tx.connection, [*next(batches), NewMessage(channel=ours.TIMED)])
-        return healthy.id
+        return healthy.id, time.time()
 
     return percentile(delays_ms(stack.lab, stack.redis, count, commit, PACE_S), 99)
 

@@ -1,7 +1,6 @@
 """L without the nudge: whoever loses it, or has no broker at hand, waits for beat's next tick."""
 
 from collections.abc import Iterator
-from itertools import count
 
 from benchmarks.lab import Lab
 from benchmarks.measuring import Figures, Target, in_turns, percentile
@@ -16,18 +15,12 @@ ALLOWED = 5.0
 def by_beat_alone(lab: Lab) -> Iterator[Figures]:
     """L.beat: p99 from commit to send where beat alone wakes the relay, against one tick and five bare p99s."""
     messages = lab.sized(240, 60)
-    numbers = count()
     with running_bare(lab) as alone, running_ours(lab, "sqlite") as stack:
         stack.outbox.on_commit = None
-
-        def publish() -> str:
-            task_id = str(next(numbers))
-            alone.app.tasks["bare.timed"].delay(task_id)
-            return task_id
-
+        publish, commit = latency.publishing(alone), latency.committing(stack)
         contenders = {
             "theirs": lambda: percentile(latency.delays_ms(lab, alone.redis, messages, publish), 99),
-            "ours": lambda: percentile(latency.delays_ms(lab, stack.redis, messages, lambda: latency._commit(stack)), 99),
+            "ours": lambda: percentile(latency.delays_ms(lab, stack.redis, messages, commit), 99),
         }
         p99s = in_turns(lab.rounds, contenders, lab.told)
     allowed = [TICK_MS + ALLOWED * p99 for p99 in p99s["theirs"]]

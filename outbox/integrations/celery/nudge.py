@@ -21,6 +21,8 @@ _COMMIT_S = 0.002
 _PAUSE_S = 0.05
 """Between two wake-ups of the relay: the pass that one began sees what is committed meanwhile. Also after a look that found
 enough waiting."""
+_QUIET_S = 0.02
+"""So long after a pull its channel is looked at again, unless others were committed meanwhile, which look for themselves."""
 _FREED_S = 0.25
 """Between two claims in the place of a few messages that have left an allowance."""
 _REST_S = 5.0
@@ -81,31 +83,45 @@ class Nudge:
         self._wanted: set[str | None] = set()
         self._uncommitted = False
         self._started = False
+        self._pulled: set[str] = set()
+        self._seen_idle: set[str] = set()
 
     def _run(self, awake: threading.Event) -> None:
         while True:
-            awake.wait()
-            if self._uncommitted:
-                time.sleep(_COMMIT_S)
-            awake.clear()
-            with self._lock:
-                wanted, self._wanted, self._uncommitted = self._wanted, set(), False
             try:
-                publications = list(self._publications(wanted))
-                if publications:
-                    self._publisher.publish(publications)
-                    self._telemetry.emit(Nudged())
+                if self._pulled and not awake.wait(_QUIET_S):
+                    self._look_ahead()
+                awake.wait()
+                pause_s = self._wake(awake)
             except Exception as error:  # a hook of the application's may raise anything, and this thread must outlive it
                 self._telemetry.emit(NudgeFailed(str(error)))
-                time.sleep(_REST_S)
-            else:
-                published = {publication.task for publication in publications}
-                if RELAY_TASK in published or (wanted and not published):
-                    time.sleep(_PAUSE_S)
+                pause_s = _REST_S
+            time.sleep(pause_s)
 
-    def _publications(self, wanted: set[str | None]) -> Iterator[Publication]:
-        """A pull for each channel that is idle; for all others together, one wake-up of the relay."""
+    def _look_ahead(self) -> None:
+        """See now whether the channels that were pulled are idle again, so that their next message need not wait for a look."""
+        pulled, self._pulled = self._pulled, set()
+        self._seen_idle = {channel for channel in pulled if self._has_none_waiting(channel)}
+
+    def _wake(self, awake: threading.Event) -> float:
+        """Publish for what was committed; returns for how many seconds that is enough."""
+        if self._uncommitted:
+            time.sleep(_COMMIT_S)
+        awake.clear()
+        with self._lock:
+            wanted, self._wanted, self._uncommitted = self._wanted, set(), False
         idle = {channel for channel in wanted if channel is not None and self._is_idle(channel)}
+        self._pulled, self._seen_idle = set(), set()
+        publications = list(self._publications(wanted, idle))
+        if publications:
+            self._publisher.publish(publications)
+            self._telemetry.emit(Nudged())
+        self._pulled = idle
+        published = {publication.task for publication in publications}
+        return _PAUSE_S if RELAY_TASK in published or (wanted and not published) else 0.0
+
+    def _publications(self, wanted: set[str | None], idle: set[str]) -> Iterator[Publication]:
+        """A pull for each channel that is idle; for all others together, one wake-up of the relay."""
         for channel in idle:
             options = {"queue": channel_queue(channel), "shadow": deliver_task(channel), "argsrepr": "(what is due)"}
             yield Publication(
@@ -115,4 +131,8 @@ class Nudge:
             yield Publication(RELAY_TASK, {"woken": True}, {"queue": RELAY_QUEUE, "expires": self._expires_s})
 
     def _is_idle(self, channel: str) -> bool:
-        return deliver_task(channel) in self._app.tasks and self._publisher.waiting(channel_queue(channel)) == 0
+        """As it was seen after the last pull, else as it is now."""
+        return channel in self._seen_idle or (deliver_task(channel) in self._app.tasks and self._has_none_waiting(channel))
+
+    def _has_none_waiting(self, channel: str) -> bool:
+        return self._publisher.waiting(channel_queue(channel)) == 0

@@ -3,6 +3,9 @@
 And what the end of a task sets off, where more is due than a channel may have under way.
 """
 
+import time
+
+import pytest
 import redis
 from celery import Celery
 from sqlalchemy.orm import Session
@@ -52,6 +55,43 @@ def test_where_tasks_wait_the_relay_is_woken_and_no_more_is_put_before_them(
     eventually(lambda: waiting(redis_url, "outbox.relay") == 1, "a wake-up of the relay")
     assert waiting(redis_url, "outbox.bulk") == 1
     assert stack.statuses() == {"queued": 2}
+
+
+def test_no_message_waits_for_a_look_at_a_channel_that_was_idle_after_the_last_one(
+    make_stack: MakeStack, sqlite_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack = make_stack(sqlite_url, redis_url, nudging=True)
+    stack.worker(pool="threads", queues=["outbox.bulk"])
+    stack.await_ready()
+    steps: list[str] = []
+    publisher = stack.application.installation.nudge._publisher
+    for name in ("waiting", "publish"):
+        call = getattr(publisher, name)
+        monkeypatch.setattr(publisher, name, lambda argument, name=name, call=call: (steps.append(name), call(argument))[1])
+    for sent in range(1, 4):
+        stack.enqueue("bulk")
+        stack.await_statuses(delivered=sent)
+        eventually(lambda sent=sent: len(steps) == 1 + 2 * sent, lambda: f"a look after each pull, not {steps}")
+    assert steps == ["waiting", *(["publish", "waiting"] * 3)]
+
+
+def test_a_channel_that_was_idle_and_has_lost_its_workers_gets_one_task_and_no_more(
+    make_stack: MakeStack, sqlite_url: str, redis_url: str
+) -> None:
+    stack = make_stack(sqlite_url, redis_url, nudging=True)
+    worker = stack.worker(pool="threads", queues=["outbox.bulk"])
+    stack.await_ready()
+    stack.enqueue("bulk")
+    stack.await_statuses(delivered=1)
+    worker.stop()
+    for queued in range(1, 4):
+        stack.enqueue("bulk")
+        eventually(
+            lambda queued=queued: waiting(redis_url, "outbox.bulk") + waiting(redis_url, "outbox.relay") >= queued,
+            f"{queued} tasks",
+        )
+        time.sleep(0.1)  # in which the channel is looked at again
+    assert waiting(redis_url, "outbox.bulk") == 1
 
 
 def test_two_tasks_that_claim_by_themselves_send_nothing_twice(
