@@ -53,8 +53,10 @@ LIMITS = {
     ),
     "B": "",
     "key": (
-        "messages of one key are sent one after another, so one of two processes is at work and the other waits; fifty"
-        " of them are taken in one transaction and settled in another."
+        "one process relays, sends and settles both. Of one key a claim dispatches what one task carries, 100, and marks what"
+        " else it has met of it as waiting, so there are five claims for one of 500 unordered messages; each take looks row"
+        " by row whether anything of the key stands between, and on PostgreSQL it asks for a lock on the key, in two"
+        " statements more."
     ),
     "memory": "",
     "idle": (

@@ -2,7 +2,7 @@
 
 import pytest
 
-from outbox.integrations.celery.nudge import Freed
+from outbox.integrations.celery.freed import Freed
 
 
 class Clock:
@@ -15,7 +15,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr("outbox.integrations.celery.nudge.time", clock)
+    monkeypatch.setattr("outbox.integrations.celery.freed.time", clock)
     return clock
 
 

@@ -12,10 +12,11 @@ from outbox.errors import ConfigurationError
 from outbox.integrations.celery import envelope
 from outbox.integrations.celery.channel import CeleryTasks
 from outbox.integrations.celery.dispatching import CeleryDispatcher
+from outbox.integrations.celery.freed import Freed
 from outbox.integrations.celery.installations import remember
 from outbox.integrations.celery.lifetime import ASIDE, Lifetime, request_class
 from outbox.integrations.celery.names import MAINTAIN_TASK, RELAY_QUEUE, RELAY_TASK, channel_queue, deliver_task
-from outbox.integrations.celery.nudge import Freed, Nudge
+from outbox.integrations.celery.nudge import Nudge
 from outbox.integrations.celery.registering import declare, register
 from outbox.outbox import Outbox
 from outbox.relay import Batch, Relay, worth_a_claim

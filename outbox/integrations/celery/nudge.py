@@ -23,30 +23,10 @@ _PAUSE_S = 0.05
 enough waiting."""
 _QUIET_S = 0.02
 """So long after a pull its channel is looked at again, unless others were committed meanwhile, which look for themselves."""
-_FREED_S = 0.25
-"""Between two claims in the place of a few messages that have left an allowance."""
 _REST_S = 5.0
 """Pause after a failure: while the broker is away, beat's ticks are as good."""
 _ENOUGH_WAITING = 10
 """Where so many wait, nobody relays at the moment, and more would only fill the broker."""
-
-
-class Freed:
-    """What the tasks of one process free of a channel's allowance, until it is worth a claim."""
-
-    def __init__(self, enough: int) -> None:
-        self._enough = enough
-        self._count = 0
-        self._since = time.monotonic()
-
-    def is_enough(self, count: int) -> bool:
-        """Whether, with ``count`` more, it is: there are many by now, or, among many processes, some time has passed."""
-        now = time.monotonic()
-        self._count += count
-        if self._count < self._enough and now - self._since < _FREED_S:
-            return False
-        self._count, self._since = 0, now
-        return True
 
 
 class Nudge:
