@@ -61,11 +61,15 @@ def take(tx: Transaction, claims: Sequence[Claim], taker: Taker) -> list[Message
 
 
 def _in_turn_alone(tx: Transaction, messages: Sequence[Message], previous: Mapping[str, str | None]) -> list[Message]:
-    """Give back those that were to follow one that was not admitted: ahead of the two, anybody's row may stand."""
-    in_turn: dict[str, Message] = {}
+    """Give back those that were to follow one that was not admitted: ahead of the two, anybody's row may stand.
+
+    Nor does a row follow one of another ordering key, whatever the claims say: nobody has looked whether its own is being sent.
+    """
+    in_turn: dict[str | None, Message] = {}
     early: list[Settlement] = []
     for message in messages:
-        if previous[message.id] is None or previous[message.id] in in_turn:
+        before = in_turn.get(previous[message.id])
+        if previous[message.id] is None or (before is not None and before.ordering_key == message.ordering_key):
             in_turn[message.id] = message
         else:
             early.append(Settlement(message.id, message.lease, released(message), RELEASED))
@@ -192,7 +196,8 @@ def _take(sql: Sql) -> Update:
             m.c.lease == r.c.lease,
             m.c.channel == bindparam("of_channel"),
             status_in(m, sources(Event.TAKE)),
-            or_(m.c.status == literal(Status.DISPATCHED), m.c.next_attempt_at <= sql.now),
+            # Due as of a moment before any other row has looked whether this one still waits to become so.
+            or_(m.c.status == literal(Status.DISPATCHED), m.c.next_attempt_at <= sql.began),
             unexpired(sql, m.c),
             or_(m.c.attempt_count == literal(0), sent_again),
             or_(m.c.ordering_key.is_(None), r.c.key_held == literal(1)),

@@ -120,6 +120,19 @@ def test_claims_of_different_keys_under_one_name_do_not_open_either_key(store: S
     assert stored(store, "a2").status == "queued"
 
 
+@pytest.mark.parametrize("key_of_the_first", ["a", None])
+def test_behind_a_row_of_another_key_under_one_name_nothing_starts_beside_one_that_is_being_sent(
+    store: SQLStore, clock: FakeClock, key_of_the_first: str | None
+) -> None:
+    enqueue_named(store, "first", ordering_key=key_of_the_first)
+    enqueue_named(store, "reminder", ordering_key="b", delay_ms=SECOND)
+    begin(store, "overtook it", ordering_key="b")
+    clock.advance(SECOND)
+    together = [Claim(name, stored(store, name).lease, ordering_key="1") for name in ("first", "reminder")]
+    assert ids(take(store, together)) == ["first"]
+    assert statuses(store) == {"first": "sending", "reminder": "queued", "overtook it": "sending"}
+
+
 def test_a_follower_that_overtakes_its_head_in_the_broker_is_given_back(store: SQLStore) -> None:
     talk(store, "1", "2")
     head, follower = claim(store)

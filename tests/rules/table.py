@@ -37,7 +37,7 @@ FENCES: Sequence[Rule] = [
     Rule(
         "A row that was given back is taken only once it is due.",
         f"{STORE}/taking.py",
-        "or_(m.c.status == literal(Status.DISPATCHED), m.c.next_attempt_at <= sql.now),",
+        "or_(m.c.status == literal(Status.DISPATCHED), m.c.next_attempt_at <= sql.began),",
         "",
         _tests(f"{CONTRACT}/test_fences.py", "a_future_row_that_was_released_is_not_taken_before_its_moment"),
     ),
@@ -332,9 +332,19 @@ ORDER: Sequence[Rule] = [
     Rule(
         "What was to follow a row that is not admitted is given back.",
         f"{STORE}/taking.py",
-        "previous[message.id] is None or previous[message.id] in in_turn",
+        "previous[message.id] is None or (before is not None and before.ordering_key == message.ordering_key)",
         "True",
         _tests(f"{CONTRACT}/test_ordering.py", "rows_behind_one_that_is_not_admitted_are_given_back_uncharged"),
+    ),
+    Rule(
+        "And what was to follow a row of another key: only the first of its own has looked whether one is being sent.",
+        f"{STORE}/taking.py",
+        "before is not None and before.ordering_key == message.ordering_key",
+        "before is not None",
+        _tests(
+            f"{CONTRACT}/test_ordering.py",
+            "behind_a_row_of_another_key_under_one_name_nothing_starts_beside_one_that_is_being_sent",
+        ),
     ),
     Rule(
         "A head's settle comes before its follower's take, in the same transaction or earlier.",

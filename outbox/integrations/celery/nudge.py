@@ -7,9 +7,11 @@ commit to send. Where tasks wait, a hop more costs nothing, and the relay fills 
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 from celery import Celery
 
+from outbox.errors import BrokerUnavailable
 from outbox.integrations.celery import envelope
 from outbox.integrations.celery.forking import after_fork
 from outbox.integrations.celery.names import RELAY_QUEUE, RELAY_TASK, channel_queue, deliver_task
@@ -81,12 +83,14 @@ class Nudge:
     def _look_ahead(self) -> None:
         """See now whether the channels that were pulled are idle again, so that their next message need not wait for a look."""
         pulled, self._pulled = self._pulled, set()
-        self._seen_idle = {channel for channel in pulled if self._has_none_waiting(channel)}
+        with suppress(BrokerUnavailable):  # nobody waits for it now; whoever publishes next will hear of it
+            self._seen_idle = {channel for channel in pulled if self._has_none_waiting(channel)}
 
     def _wake(self, awake: threading.Event) -> float:
         """Publish for what was committed; returns for how many seconds that is enough."""
         if self._uncommitted:
             time.sleep(_COMMIT_S)
+            self._seen_idle = set()  # the look is a little more time for the commit
         awake.clear()
         with self._lock:
             wanted, self._wanted, self._uncommitted = self._wanted, set(), False
