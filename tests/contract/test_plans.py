@@ -190,7 +190,7 @@ def recall(tx: Transaction) -> Callable[[], object]:
     return lambda: claiming.recall(tx, "node:1:a", 1_000, 100)
 
 
-@uses("due", "dispatched", "sending", "key")
+@uses("due", "dispatched", "sending", "key", "busy")
 def claim(tx: Transaction) -> Callable[[], object]:
     return lambda: claiming.claim(tx, LANE, 500, Limits(max_in_flight=10**6))
 
@@ -217,7 +217,7 @@ def take(tx: Transaction) -> Callable[[], object]:
     return lambda: taking.take(tx, claims, Taker(CHANNEL, "w", RUN_LEASE_MS))
 
 
-@uses("id", "key")
+@uses("id", "key", "busy")
 def take_of_keyed_rows(tx: Transaction) -> Callable[[], object]:
     claims = dispatched(tx, keyed=True)
     return lambda: taking.take(tx, claims, Taker(CHANNEL, "w", RUN_LEASE_MS))
