@@ -1,6 +1,7 @@
 """``pending`` and what is in flight: what a relay pass finds to do; ``stamp``: the defaults of who only enqueues."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -21,6 +22,7 @@ from sqlalchemy import (
 
 from outbox.lifecycle import Status
 from outbox.message import Message
+from outbox.store import gating
 from outbox.store.conditions import in_flight, in_flight_by
 from outbox.store.leaping import lanes
 from outbox.store.records import Lane, Pending, Stamp
@@ -30,7 +32,7 @@ from outbox.store.sql import Sql, Transaction, columns_of_message, to_message
 
 def pending(tx: Transaction, channels: Sequence[str]) -> Pending:
     """What there is to do for ``channels``, in one statement that reads one index entry per channel and priority, and those of
-    what is in flight where something is due.
+    what is in flight where something is due; a second one reads the gates where there is anything to do.
     """
     lanes, unstamped, overdue = [], False, False
     for row in tx.execute(_pending(tx.sql), channels=list(channels)):
@@ -40,7 +42,8 @@ def pending(tx: Transaction, channels: Sequence[str]) -> Pending:
             unstamped = True
         else:
             overdue = True
-    return Pending(lanes, unstamped, overdue)
+    found = Pending(lanes, unstamped, overdue)
+    return replace(found, gates=gating.gates(tx, closed_only=False)) if found else found
 
 
 def held_by_priority(tx: Transaction, channel: str) -> dict[int, int]:

@@ -50,7 +50,7 @@ class Store(Protocol):
         """
 
     def pending(self, channels: Sequence[str]) -> Pending:
-        """What there is to do for these channels now: one statement, cheap when nothing is due."""
+        """What there is to do for these channels now, and the gates if there is anything; cheap when nothing is due."""
 
     def in_flight(self, channel: str) -> Mapping[int, int]:
         """How many of a channel's rows are dispatched or being sent, by their priority."""

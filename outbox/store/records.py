@@ -57,19 +57,6 @@ class Lane:
     """How many rows of the channel, of whatever priority, are dispatched or being sent."""
 
 
-@dataclass(frozen=True, slots=True)
-class Pending:
-    """What a relay pass finds to do, in one statement."""
-
-    lanes: Sequence[Lane] = ()
-    unstamped: bool = False
-    overdue: bool = False
-    """Whether a dispatched row's horizon has passed."""
-
-    def __bool__(self) -> bool:
-        return bool(self.lanes) or self.unstamped or self.overdue
-
-
 class GateKind(StrEnum):
     """Who closed a channel or destination."""
 
@@ -102,6 +89,21 @@ class Gate:
     failures: int = 0
     """Failures in a row, of a breaker that counts them."""
     state: GateState = GateState.CLOSED
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """What a relay pass finds to do."""
+
+    lanes: Sequence[Lane] = ()
+    unstamped: bool = False
+    overdue: bool = False
+    """Whether a dispatched row's horizon has passed."""
+    gates: Sequence[Gate] = ()
+    """Of all channels, those whose time has passed as well; not read where there is nothing to do."""
+
+    def __bool__(self) -> bool:
+        return bool(self.lanes) or self.unstamped or self.overdue
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,7 @@ class Capture:
 def claim(outbox: Outbox) -> list[Claim]:
     """Whatever is due, dispatched but not delivered."""
     capture = Capture()
-    Relay(outbox.store, outbox.channels, capture, outbox.telemetry, outbox.owner).run_once()
+    Relay(outbox.store, outbox.channels, capture, outbox.telemetry, outbox.owner).run_once(budget_s=WAIT_S)
     return capture.claims
 
 

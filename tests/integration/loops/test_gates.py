@@ -25,7 +25,7 @@ from tests.integration.loops.test_costs import (
 
 DELIVERING = {1: (2.0, 2.0), 100: (0.02, 0.02)}
 """By the rows a task: statements and commits a delivered message that its delivery task costs."""
-RELAYING = {1: (0.06, 0.04), 100: (0.06, 0.04)}
+RELAYING = {1: (0.06, 0.03), 100: (0.06, 0.03)}
 """By the rows a task: statements and commits a message that a relay pass over 100 of them costs."""
 ENQUEUEING_STATEMENTS = 1
 """In the caller's transaction, whose commit it is."""
