@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 
 from outbox.errors import ConfigurationError, DatabaseBusy
 from outbox.integrations.sqlite import queue_writers
-from outbox.store import sqlite, write_queue
+from outbox.store import migrating, sqlite, write_queue
 from outbox.store.sqlstore import SQLStore
 from outbox.store.write_queue import WriteQueue
 from tests.contract.concurrency import PATIENCE_S, in_background, waiting
@@ -199,10 +199,11 @@ def test_reading_does_not_queue(sqlite_outbox_url: str, open_on: OpenStore) -> N
         assert not at_once(store)
 
 
-def test_where_there_can_be_no_file_writers_do_without(sqlite_outbox_url: str, open_on: OpenStore) -> None:
-    instead = Path(f"{make_url(sqlite_outbox_url).database}-queue")
+def test_where_there_can_be_no_file_writers_do_without(sqlite_url: str, open_on: OpenStore) -> None:
+    instead = Path(f"{make_url(sqlite_url).database}-queue")
     instead.mkdir()
-    store = open_on(sqlite_outbox_url)
+    store = open_on(sqlite_url)
+    migrating.upgrade(store)
     enqueue_named(store, "m")
     instead.rmdir()
     assert count(store) == 1
