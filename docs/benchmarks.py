@@ -41,9 +41,9 @@ LIMITS = {
     ),
     "L": (
         "both count from where the application's data are safe: a bare application begins to publish then, and in ours the"
-        " thread that publishes wakes up. On top of a bare task's way through broker and worker come four short"
-        " transactions, which take half of the time by themselves: a look for what is due, one at what is paused, the claim"
-        " and the take, the last two each with a flush."
+        " thread that publishes wakes up. On top of a bare task's way through broker and worker come three short"
+        " transactions, which take nearly half of the time by themselves: a look for what is due and what is paused, the"
+        " claim and the take, the last two each with a flush."
     ),
     "W": (
         "the receiver takes a good part of one of the two cores on both sides. Of what a worker's process computed, the"

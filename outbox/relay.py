@@ -135,7 +135,7 @@ class Relay:
         moved = stamped
         lanes = {name: list(due) for name, due in groupby(sorted(pending.lanes, key=_urgency), key=lambda lane: lane.channel)}
         for channel in self._channels:
-            here = [gate for gate in pending.gates if gate.channel == channel.name]
+            here = pending.gates_of(channel.name)
             if _is_closed(here) or channel.name in failures:
                 continue
             try:
@@ -174,7 +174,7 @@ class Relay:
         pending = self._store.pending(names)
         if pending.unstamped and self._store.stamp(names, self._defaults_of, _STAMP_LIMIT):
             pending = self._store.pending(names)
-        gates = [gate for gate in pending.gates if gate.channel == channel.name]
+        gates = pending.gates_of(channel.name)
         if not _is_closed(gates):
             yield from self._claims(channel, sorted(pending.lanes, key=_urgency), gates, limit, crumbs=crumbs)
 

@@ -105,6 +105,10 @@ class Pending:
     def __bool__(self) -> bool:
         return bool(self.lanes) or self.unstamped or self.overdue
 
+    def gates_of(self, channel: str) -> list[Gate]:
+        """Those of one channel and its targets."""
+        return [gate for gate in self.gates if gate.channel == channel]
+
 
 @dataclass(frozen=True, slots=True)
 class Claimed:

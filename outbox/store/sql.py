@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from sqlalchemy import (
-    CTE,
     BigInteger,
     ColumnElement,
     Connection,
@@ -126,11 +125,6 @@ class Transaction:
 def clamp(value: ColumnElement[Any], low: Any, high: Any) -> ColumnElement[Any]:
     """``value``, but not below ``low`` nor above ``high``; spelled so that both databases read it."""
     return case((value < low, low), (value > high, high), else_=value)
-
-
-def once(name: str, rows: Select[Any]) -> CTE:
-    """``rows``, worked out once and not anew for each row that they are joined with, whatever a planner thinks is best."""
-    return rows.cte(name).prefix_with("MATERIALIZED")
 
 
 def columns_of_message(messages: FromClause) -> list[ColumnElement[Any]]:

@@ -36,7 +36,7 @@ from outbox.store.leaping import leap
 from outbox.store.postgresql import FROZEN_TRANSACTION_MS
 from outbox.store.records import Tally
 from outbox.store.schema import literal
-from outbox.store.sql import Sql, Transaction, once
+from outbox.store.sql import Sql, Transaction
 
 MINUTE_MS = 60_000
 KEPT_MS = 7 * 24 * 60 * MINUTE_MS
@@ -140,8 +140,7 @@ def _next(sql: Sql, outcome: Status) -> Select[Any]:
     m = sql.tables.messages
     marked = tuple_(bindparam("marked_at", type_=BigInteger), bindparam("marked_seq", type_=BigInteger))
     latency_ms = m.c.completed_at - func.coalesce(m.c.expires_at - m.c.ttl_ms, m.c.queued_at)
-    rows = once(
-        "completed",
+    completed = (
         select(m.c.completed_at, m.c.seq, case((latency_ms > literal(0), latency_ms), else_=literal(0)).label("latency_ms"))
         .where(
             m.c.channel == bindparam("of_channel"),
@@ -151,8 +150,9 @@ def _next(sql: Sql, outcome: Status) -> Select[Any]:
             m.c.completed_at < _closed_before(sql),
         )
         .order_by(m.c.completed_at, m.c.seq)
-        .limit(bindparam("limit")),
+        .limit(bindparam("limit"))
     )
+    rows = completed.cte("completed").prefix_with("MATERIALIZED")  # once, whatever a planner thinks is best
     minute = (rows.c.completed_at - rows.c.completed_at % literal(MINUTE_MS)).label("minute")
     last = select(rows.c.seq).order_by(rows.c.completed_at.desc(), rows.c.seq.desc()).limit(literal(1)).scalar_subquery()
     return select(
