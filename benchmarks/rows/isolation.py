@@ -63,7 +63,7 @@ TROUBLES = (
 
 def beside_the_sick(lab: Lab) -> Iterator[Figures]:
     """isolation.*: healthy messages a second, and p99 from their commit to their send, against the same without the trouble."""
-    count, paced = lab.sized(5_000, 1_000), lab.sized(600, 150)
+    count, paced = lab.sized(15_000, 1_000), lab.sized(600, 150)
     with running_ours(lab, "sqlite") as stack:
         _rate(stack, [], 200)
         _p99_ms(stack, [], 20)
