@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from outbox import Attempt, Backoff, Message, Outbox, OutcomeUnknown, PermanentFailure, Receipt, RetryLater
+from outbox.batching import Batch
 from outbox.message import NewMessage
 from outbox.policy.retry import OnUnknown
-from outbox.relay import Batch, Relay
+from outbox.relay import Relay
 from outbox.testing import FakeClock
 from outbox.web import Open, Role, create_app
 from tests.e2e import browser as browsing

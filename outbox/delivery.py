@@ -7,13 +7,13 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
+from outbox.batching import Batch
 from outbox.channels.base import Channel
 from outbox.clock import Clock
-from outbox.delivery_loop import DeliveryLoop, DeliveryReport
+from outbox.delivery_loop import DeliveryLoop, ProcessMeans
+from outbox.delivery_report import DeliveryReport
 from outbox.gatekeeping import RecentHealth
-from outbox.message import Claim
 from outbox.recording import Recorder
 from outbox.senders import Senders
 from outbox.slots import Slot
@@ -46,32 +46,23 @@ class Delivery:
         self._health: defaultdict[str, RecentHealth] = defaultdict(lambda: RecentHealth(clock))
 
     def run(
-        self,
-        channel: Channel,
-        claims: Sequence[Claim],
-        *,
-        budget_s: float = 60.0,
-        should_stop: Callable[[], bool] = lambda: False,
-        capped: bool = False,
-        watched: bool = False,
+        self, channel: Channel, batch: Batch, *, budget_s: float = 60.0, should_stop: Callable[[], bool] = lambda: False,
         slot: Slot | None = None,
-    ) -> DeliveryReport:
-        """Deliver ``claims``; what has not begun when the budget (seconds) is spent, or when told to stop, is released.
+    ) -> DeliveryReport:  # fmt: skip
+        """Deliver ``batch``; what has not begun when the budget (seconds) is spent, or when told to stop, is released.
 
-        ``capped`` tells that the channel's allowance is used up; ``watched``, that a breaker of the channel counts failures, so
-        that successes matter to it. With a ``slot``, the task may step aside: it returns, and a thread of this process goes on.
+        With a ``slot``, the task may step aside: it returns, and a thread of this process goes on.
 
         Raises what the database refused a take or a settle with, once every send under way has ended. The outcomes are kept,
         and recorded by the next run before it takes anything.
         """
         stop_at = time.monotonic() + budget_s
-        if slot is not None and claims and self._join(channel, claims, slot, stop_at=stop_at, capped=capped, watched=watched):
-            return DeliveryReport(aside=len(claims))
+        if slot is not None and batch.claims and self._join(channel, batch, slot, stop_at):
+            return DeliveryReport(aside=len(batch.claims))
+        means = ProcessMeans(self.store, self.recorder, self.senders, self.telemetry, self.owner())
         room = None if slot is None else partial(self._room, channel, slot)
-        loop = DeliveryLoop(
-            self.store, self.recorder, self.senders, self.telemetry, channel, claims, self._health[channel.name],
-            owner=self.owner(), stop_at=stop_at, should_stop=should_stop, capped=capped, watched=watched, room=room,
-        )  # fmt: skip
+        health = self._health[channel.name]
+        loop = DeliveryLoop(means, channel, batch, health, stop_at=stop_at, should_stop=should_stop, room=room)
         with self._loops_changed:
             self._loops.add(loop)
         try:
@@ -121,13 +112,13 @@ class Delivery:
         """How many sends more the process may begin, so that it has no more under way than slots of the channel would."""
         return slot.beside * channel.concurrency - sum(loop.under_way for loop in self._of(channel))
 
-    def _join(self, channel: Channel, claims: Sequence[Claim], slot: Slot, **options: Any) -> bool:
+    def _join(self, channel: Channel, batch: Batch, slot: Slot, stop_at: float) -> bool:
         """Whether a loop that has stepped aside takes these too; not while there are fewer loops than there may be tasks."""
         loops = self._of(channel)
         if len(loops) < slot.beside:
             return False
         aside = sorted((loop for loop in loops if loop.is_aside), key=lambda loop: loop.waiting)
-        return any(loop.join(claims, **options) for loop in aside)
+        return any(loop.join(batch, stop_at) for loop in aside)
 
     def _shortened(self, channel: Channel, slot: Slot) -> Slot:
         if channel.name not in self.slow_channels:

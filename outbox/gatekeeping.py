@@ -110,10 +110,6 @@ class Gatekeeper:
                 self._close_target(message.target, error)
         return True
 
-    def has_news(self) -> bool:
-        """Whether there is anything to write."""
-        return bool(self._closures or +self._failures or (self.watched and self._well))
-
     def write(self) -> None:
         """Tell the store."""
         name = self._channel.name

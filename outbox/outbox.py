@@ -16,6 +16,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 
 from outbox import checkpoints, dbapi, replies, transactions
+from outbox.batching import Batch
 from outbox.channels.base import Channel, FunctionChannel
 from outbox.channels.registry import ChannelRegistry
 from outbox.clock import Clock
@@ -27,7 +28,7 @@ from outbox.message import Attempt, AttemptRecord, Message, NewMessage, Queued
 from outbox.policy.retention import Retention
 from outbox.policy.turns import TurnStatus, turn_status
 from outbox.preparing import DEFAULT_PAYLOAD_LIMIT, Preparer
-from outbox.relay import Batch, Relay, RelayReport
+from outbox.relay import Relay, RelayReport
 from outbox.store.records import ChannelStats, GateKind, MessageFilter, OperatorResult
 from outbox.store.schema import DEFAULT_TABLE
 from outbox.store.sqlstore import open_store
@@ -373,8 +374,7 @@ class _InlineDispatcher:
 
     def dispatch(self, batches: Sequence[Batch]) -> None:
         for batch in batches:
-            channel = self._outbox.channels.get(batch.channel)
-            self._outbox.delivery.run(channel, batch.claims, watched=batch.watched)
+            self._outbox.delivery.run(self._outbox.channels.get(batch.channel), batch)
 
 
 def _meant(ids: Sequence[str] | str | None, where: MessageFilter | None) -> MessageFilter:

@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from outbox.errors import OutboxError
 from outbox.lifecycle import Status
@@ -15,6 +16,8 @@ from outbox.store.records import Settled, Settlement, Taker
 from outbox.telemetry import AttemptFinished, LeaseLost, SettleDelayed, Telemetry
 
 _log = logging.getLogger("outbox")
+
+_Result = TypeVar("_Result")
 
 PAUSES_S = (0.1, 0.3, 1.0, 3.0)
 """Between the tries to record, beside the time for which the database itself waits for a lock."""
@@ -107,12 +110,13 @@ class Recorder:
         if recorded.failure is not None:
             raise recorded.failure
 
-    def attempt(self, channel: str, write: Callable[[], object]) -> None:
-        """Run a write that may fail without harm, because time makes up for it; the failure is told."""
+    def attempt(self, channel: str, write: Callable[[], _Result]) -> _Result | None:
+        """Run a write that may fail without harm, because time makes up for it; ``None`` where it failed, which is told."""
         try:
-            write()
+            return write()
         except Exception as error:
             self._telemetry.emit(SettleDelayed(channel, 0, str(error)))
+            return None
 
     def _write(self, ended: Sequence[Ended], claims: Sequence[Claim], taker: Taker) -> Recorded:
         before_take = time.monotonic()

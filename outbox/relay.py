@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Protocol
 
+from outbox.batching import Batch, batches
 from outbox.channels.base import Channel
 from outbox.channels.registry import ChannelRegistry
 from outbox.errors import BrokerUnavailable, OutboxError
-from outbox.message import Claim, Message
+from outbox.message import Message
 from outbox.policy.destination import Limits, shares
 from outbox.policy.texts import check_text
 from outbox.store.protocol import Store
@@ -25,18 +26,6 @@ _WORTH_A_CLAIM = 10
 _STAMP_LIMIT = 500
 _FIRST_BROKER_PAUSE_S = 1.0
 _LONGEST_BROKER_PAUSE_S = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """The claims that travel in one broker message."""
-
-    channel: str
-    claims: Sequence[Claim]
-    capped: bool = False
-    """More may be due than could be claimed: when this is done, and has left the channel's allowance, look again."""
-    watched: bool = False
-    """A breaker of the channel counts failures: successes matter to it."""
 
 
 class Dispatcher(Protocol):
@@ -264,31 +253,6 @@ def _limits(channel: Channel, gates: Sequence[Gate]) -> Limits:
     closed = {gate.target: gate.closed_until for gate in gates if gate.state is GateState.CLOSED}
     probed = frozenset(gate.target for gate in gates if gate.state is GateState.HALF_OPEN)
     return replace(channel.limits(), closed=closed, probed=probed - closed.keys())
-
-
-def batches(channel: Channel, claims: Sequence[Claim], *, capped: bool = False, watched: bool = False) -> list[Batch]:
-    """Claims as broker messages of at most ``batch_size``: rows of one ordering key together, unknown outcomes alone."""
-    parts: list[list[Claim]] = [[]]
-    for together in _groups(claims):
-        if parts[-1] and (together[0].alone or parts[-1][0].alone or len(parts[-1]) + len(together) > channel.batch_size):
-            parts.append([])
-        parts[-1].extend(together)
-    return [Batch(channel.name, part, capped, watched) for part in parts if part]
-
-
-def _groups(claims: Sequence[Claim]) -> Iterator[list[Claim]]:
-    """Claims that must not be torn apart: those of one ordering key, in their order; every other one by itself."""
-    by_key: dict[str, list[Claim]] = {}
-    groups: list[list[Claim]] = []
-    for claim in claims:
-        if claim.ordering_key is None:
-            groups.append([claim])
-        elif claim.ordering_key in by_key:
-            by_key[claim.ordering_key].append(claim)
-        else:
-            by_key[claim.ordering_key] = [claim]
-            groups.append(by_key[claim.ordering_key])
-    yield from groups
 
 
 def _urgency(lane: Lane) -> tuple[str, int]:

@@ -5,6 +5,7 @@ import inspect
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -94,7 +95,8 @@ class Job:
     def cancel(self) -> None:
         """Stop an ``async`` send; a plain one cannot be stopped, and is left to its timeout."""
         if self.task is not None:
-            self.task.get_loop().call_soon_threadsafe(self._cancel, self.task)
+            with suppress(RuntimeError):  # a loop that is closed has nothing under way
+                self.task.get_loop().call_soon_threadsafe(self._cancel, self.task)
 
     def _cancel(self, task: "asyncio.Task[None]") -> None:
         """On the event loop, where the next of the train may have begun meanwhile, which the same task sends."""

@@ -7,8 +7,9 @@ from benchmarks.lab import Lab
 from benchmarks.measuring import Figures, Target, in_turns
 from benchmarks.rows import inline
 from outbox import NewMessage, Outbox
+from outbox.batching import Batch
 from outbox.policy.destination import Limits
-from outbox.relay import Batch, Relay
+from outbox.relay import Relay
 from outbox.store.records import Lane
 
 AT_ONCE = 100

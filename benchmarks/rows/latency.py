@@ -39,7 +39,7 @@ def commit_to_send(lab: Lab) -> Iterator[Figures]:
         in_turns(lab.rounds, contenders, lab.told)
     for percent, most in ((50, 2.5), (99, 5.0)):
         of = {name: [percentile(values, percent) for values in rounds] for name, rounds in delays.items()}
-        what = f"p{percent} from commit to the start of the send at 20/s on SQLite, against a bare task's from .delay() to its start"
+        what = f"p{percent} from commit to the start of the send at 20/s on SQLite, against a bare task's from .delay()"
         yield Figures(f"L.p{percent}", what, "ms", of["ours"], of["theirs"], Target(at_most=most))
 
 

@@ -7,6 +7,7 @@ from functools import partial
 
 import click
 
+from outbox.batching import Batch
 from outbox.cli import printing
 from outbox.cli.context import Access, pass_access
 from outbox.cli.logs import LEVELS, log_to_stderr
@@ -15,7 +16,7 @@ from outbox.cli.parameters import broker_option, json_option, positive_duration
 from outbox.cli.stopping import StopSignals
 from outbox.errors import BrokerUnavailable, ConfigurationError
 from outbox.outbox import Outbox
-from outbox.relay import Batch, Relay, RelayReport
+from outbox.relay import Relay, RelayReport
 from outbox.telemetry import BrokerFailed, Event
 
 ONCE_BUDGET_S = 300.0
@@ -124,7 +125,7 @@ class _InlineDispatcher:
     def dispatch(self, batches: Sequence[Batch]) -> None:
         for batch in batches:
             channel = self._outbox.channels.get(batch.channel)
-            report = self._outbox.delivery.run(channel, batch.claims, should_stop=self._should_stop, watched=batch.watched)
+            report = self._outbox.delivery.run(channel, batch, should_stop=self._should_stop)
             self._statuses.update(report.statuses)
 
 

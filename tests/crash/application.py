@@ -25,7 +25,7 @@ from outbox import (
     Receipt,
     RetryLater,
     checkpoints,
-    delivery_loop,
+    leases,
 )
 from outbox.channels import base
 from outbox.channels.webhook import Webhook
@@ -47,8 +47,8 @@ HORIZON_MS = 1_500
 CLOCKS: list[tuple[ModuleType, str, float]] = [
     (claiming, "SHORTEST_HORIZON_MS", HORIZON_MS),
     (claiming, "LONGEST_HORIZON_MS", 10 * HORIZON_MS),
-    (delivery_loop, "LEASE_MARGIN_S", MARGIN_S),
-    (delivery_loop, "LONGEST_UNEXTENDED_LEASE_S", TIMEOUT_S + MARGIN_S),
+    (leases, "LEASE_MARGIN_S", MARGIN_S),
+    (leases, "LONGEST_UNEXTENDED_LEASE_S", TIMEOUT_S + MARGIN_S),
     (retry, "SHORTEST_RESCUE_DELAY_MS", 0),
     (retry, "SHORTEST_DEFERRAL_MS", 300),
     (gating, "SHORTEST_CLOSURE_MS", 300),

@@ -5,9 +5,10 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from outbox import Attempt, Message, NewMessage, Outbox, RetryLater
+from outbox.batching import Batch
 from outbox.integrations.celery import envelope
 from outbox.lifecycle import Status
-from outbox.relay import Batch, Relay
+from outbox.relay import Relay
 
 
 class OverTheWire:
@@ -19,7 +20,8 @@ class OverTheWire:
     def dispatch(self, batches: Sequence[Batch]) -> None:
         for batch in batches:
             read = envelope.pack(batch.claims, capped=batch.capped)
-            self._outbox.delivery.run(self._outbox.channels.get(batch.channel), envelope.unpack(read["v"], read["claims"]))
+            claims = envelope.unpack(read["v"], read["claims"])
+            self._outbox.delivery.run(self._outbox.channels.get(batch.channel), Batch(batch.channel, claims))
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import psycopg
 import pytest
 from sqlalchemy import make_url
 
-from outbox import Outbox, delivery_loop
+from outbox import Outbox, leases
 from outbox.channels.base import Channel
 from outbox.policy.retention import HOUR_MS, Retention
 from outbox.store import claiming, migrating
@@ -58,7 +58,7 @@ def _made_by_models(outbox: Outbox, table: str) -> str:
 def test_its_times_are_those_of_the_code() -> None:
     times = dict(re.findall(r"^\| (.*?) \| (.*?) \|", GUIDE, re.MULTILINE))
     assert times["a channel's `timeout`"] == f"{Channel.timeout:g} s"
-    assert times["the run lease"] == f"`timeout` + {delivery_loop.LEASE_MARGIN_S:g} s"
+    assert times["the run lease"] == f"`timeout` + {leases.LEASE_MARGIN_S:g} s"
     shortest, longest = claiming.SHORTEST_HORIZON_MS // 1000, claiming.LONGEST_HORIZON_MS // 1000
     assert times["the dispatch horizon"] == f"{shortest} s, up to {longest} s for what is published again and again"
     assert times["the retention of what was delivered"] == f"{Retention().delivered_ms // HOUR_MS // 24} days"

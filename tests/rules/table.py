@@ -179,9 +179,9 @@ TIME: Sequence[Rule] = [
     ),
     Rule(
         "A send that outlives its timeout is on record as unknown while its lease still holds.",
-        "outbox/delivery_loop.py",
-        "if job.is_overdue() and job.before not in self._under_way]:",
-        "if False]:",
+        "outbox/under_way.py",
+        "if job.is_overdue() and job.before not in self._jobs]",
+        "if False]",
         _tests(f"{LOOPS}/test_unruly_adapters.py", "a_wedged_send_is_noticed_while_its_lease_still_holds"),
         NEITHER,
     ),
@@ -576,7 +576,7 @@ BATCHES: Sequence[Rule] = [
     ),
     Rule(
         "A row whose outcome is unknown travels alone: a poison message drags no neighbour along.",
-        "outbox/relay.py",
+        "outbox/batching.py",
         "together[0].alone or parts[-1][0].alone or ",
         "",
         _tests(f"{LOOPS}/test_relay.py", "an_unknown_outcome_travels_alone"),
@@ -585,7 +585,7 @@ BATCHES: Sequence[Rule] = [
     Rule(
         "When a row of a key is not delivered, those behind it are released uncharged.",
         "outbox/delivery_loop.py",
-        "            self._give_back(self._line.leave_behind(job.message.id))\n            self._withdraw(",
+        "            self._unwritten.give_back(self._line.leave_behind(job.message.id))\n            self._withdraw(",
         "            self._line.follow(job.message.id)\n            self._withdraw(",
         _tests(f"{LOOPS}/test_delivery.py", "followers_of_a_head_that_is_not_delivered_are_released_uncharged"),
         NEITHER,
@@ -627,9 +627,9 @@ BATCHES: Sequence[Rule] = [
     ),
     Rule(
         "A heartbeat that misses forbids further sends of its row.",
-        "outbox/delivery_loop.py",
-        "lost = {message.id for message in held} - still_held",
-        "lost = set[str]()",
+        "outbox/leases.py",
+        "return set() if still_held is None else {message.id for message in messages} - still_held",
+        "return set()",
         _tests(f"{LOOPS}/test_delivery.py", "a_heartbeat_that_misses_forbids_the_send"),
         NEITHER,
     ),
@@ -682,7 +682,7 @@ ASIDE: Sequence[Rule] = [
     Rule(
         "A message whose last process died during its send has the next one for itself.",
         "outbox/integrations/celery/install.py",
-        "slot=None if suspect or any(claim.suspect for claim in batch.claims) else slot()",
+        "slot=None if suspect or batch.is_suspect else slot()",
         "slot=slot()",
         _tests(
             "tests/integration/celery/test_making_way.py",

@@ -5,10 +5,10 @@ from collections.abc import Iterator, Sequence
 from celery import Celery
 
 from outbox import checkpoints
+from outbox.batching import Batch
 from outbox.integrations.celery import envelope
 from outbox.integrations.celery.names import channel_queue, deliver_task
 from outbox.integrations.celery.publishing import Publication, Publisher
-from outbox.relay import Batch
 
 
 class CeleryDispatcher:

@@ -7,6 +7,7 @@ from typing import Any
 from celery import Celery
 
 from outbox import checkpoints
+from outbox.batching import Batch
 from outbox.channels.base import Channel
 from outbox.errors import ConfigurationError
 from outbox.integrations.celery import envelope
@@ -19,7 +20,7 @@ from outbox.integrations.celery.names import MAINTAIN_TASK, RELAY_QUEUE, RELAY_T
 from outbox.integrations.celery.nudge import Nudge
 from outbox.integrations.celery.registering import declare, register
 from outbox.outbox import Outbox
-from outbox.relay import Batch, Relay, worth_a_claim
+from outbox.relay import Relay, worth_a_claim
 from outbox.slots import Slot
 from outbox.tasks.calls import CHANNEL
 
@@ -145,8 +146,8 @@ def _register_delivery(
             if len(batch.claims) >= channel.batch_size:
                 installed.nudge()  # where a whole batch was due, more may be, and other workers can have it
         report = outbox.delivery.run(
-            channel, batch.claims, budget_s=budget_s, should_stop=installed.lifetime.stopping, capped=batch.capped,
-            watched=batch.watched, slot=None if suspect or any(claim.suspect for claim in batch.claims) else slot(),
+            channel, batch, budget_s=budget_s, should_stop=installed.lifetime.stopping,
+            slot=None if suspect or batch.is_suspect else slot(),
         )  # fmt: skip
         if report.made_due:
             installed.nudge()

@@ -18,7 +18,7 @@ from typing import Any
 from celery import Celery
 from celery.concurrency.asynpool import AsynPool
 
-from outbox import Attempt, Channel, Message, Outbox, OutcomeUnknown, PermanentFailure, RetryLater, delivery_loop
+from outbox import Attempt, Channel, Message, Outbox, OutcomeUnknown, PermanentFailure, RetryLater, leases
 from outbox.integrations.celery import Installation, install
 from outbox.policy import retry
 from outbox.policy.retry import Backoff
@@ -110,7 +110,7 @@ def shorter_clocks(settings: Settings) -> list[tuple[ModuleType, str, float]]:
     if settings.horizon_ms is not None:
         constants.append((claiming, "SHORTEST_HORIZON_MS", settings.horizon_ms))
     if settings.lease_margin_s is not None:
-        constants.append((delivery_loop, "LEASE_MARGIN_S", settings.lease_margin_s))
+        constants.append((leases, "LEASE_MARGIN_S", settings.lease_margin_s))
         constants.append((retry, "SHORTEST_RESCUE_DELAY_MS", 0))
     return constants
 

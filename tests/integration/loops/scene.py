@@ -8,9 +8,10 @@ from typing import Any
 from sqlalchemy import select
 
 from outbox import Attempt, Channel, Message, NewMessage, Outbox
-from outbox.delivery_loop import DeliveryReport
+from outbox.batching import Batch
+from outbox.delivery_report import DeliveryReport
 from outbox.message import Claim
-from outbox.relay import Batch, Relay
+from outbox.relay import Relay
 from outbox.telemetry import Event
 
 WAIT_S = 20.0
@@ -49,9 +50,13 @@ def claim(outbox: Outbox) -> list[Claim]:
     return capture.claims
 
 
-def deliver(outbox: Outbox, claims: Sequence[Claim] | None = None, channel: str = "chat", **options: Any) -> DeliveryReport:
+def deliver(
+    outbox: Outbox, claims: Sequence[Claim] | None = None, channel: str = "chat", *, capped: bool = False,
+    watched: bool = False, **options: Any,
+) -> DeliveryReport:  # fmt: skip
     """One delivery task: of ``claims``, or of whatever is due."""
-    return outbox.delivery.run(outbox.channels.get(channel), claim(outbox) if claims is None else claims, **options)
+    batch = Batch(channel, claim(outbox) if claims is None else claims, capped, watched)
+    return outbox.delivery.run(outbox.channels.get(channel), batch, **options)
 
 
 class Row:

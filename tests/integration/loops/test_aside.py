@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 
 from outbox import Backoff, Channel, NotReady, Outbox, RetryLater
-from outbox.delivery_loop import DeliveryLoop, DeliveryReport
+from outbox.delivery_loop import DeliveryLoop
+from outbox.delivery_report import DeliveryReport
 from outbox.message import Attempt, Claim, Message
 from outbox.slots import Slot
 from tests.integration.conftest import OpenOutbox

@@ -42,7 +42,7 @@ def cost(outbox: Outbox) -> Iterator[Cost]:
 @pytest.fixture(autouse=True)
 def _groups_close_by_size_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a machine that stumbles, a group of outcomes would be written when it is old, in two parts."""
-    monkeypatch.setattr("outbox.delivery_loop.GROUP_AGE_S", 3600.0)
+    monkeypatch.setattr("outbox.unwritten.GROUP_AGE_S", 3600.0)
 
 
 @pytest.mark.parametrize("size", [1, 100])

@@ -303,7 +303,7 @@ def test_those_behind_a_send_that_hangs_are_given_back_uncharged(outbox: Outbox)
 def test_rows_whose_turn_comes_too_late_for_their_lease_are_given_back_uncharged(
     outbox: Outbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("outbox.delivery_loop.LEASE_MARGIN_S", 1.5)
+    monkeypatch.setattr("outbox.leases.LEASE_MARGIN_S", 1.5)
     chat = Chat(behaviour=lambda _m, _a: time.sleep(0.8), timeout=5.0, concurrency=4, key_window=4)
     outbox.register(chat)
     ids = enqueue_many(outbox, 4, ordering_key="k")
@@ -318,7 +318,7 @@ def test_rows_whose_turn_comes_too_late_for_their_lease_are_given_back_uncharged
 
 def test_a_row_that_waits_for_its_turn_in_vain_does_not_end_the_task(outbox: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only a send that does not return may have lost its thread."""
-    monkeypatch.setattr("outbox.delivery_loop.LEASE_MARGIN_S", 1.5)
+    monkeypatch.setattr("outbox.leases.LEASE_MARGIN_S", 1.5)
     chat = Chat(behaviour=lambda m, _a: time.sleep(2.4 if m.target == "a0" else 0.12), timeout=9.0, concurrency=3, key_window=3)
     outbox.register(chat)
     slow = enqueue(outbox, *(NewMessage(channel="chat", target=f"a{n}", ordering_key="a") for n in range(2)))
@@ -330,7 +330,7 @@ def test_a_row_that_waits_for_its_turn_in_vain_does_not_end_the_task(outbox: Out
 
 def test_a_heartbeat_that_misses_forbids_the_send(outbox: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
     """While the first of a key is being sent, the next, which was taken with it, becomes somebody else's."""
-    monkeypatch.setattr("outbox.delivery_loop.LONGEST_UNEXTENDED_LEASE_S", 0.3)
+    monkeypatch.setattr("outbox.leases.LONGEST_UNEXTENDED_LEASE_S", 0.3)
     beats, extend = [0], outbox.store.extend
 
     def count(*held: Any, **lease: Any) -> set[str]:

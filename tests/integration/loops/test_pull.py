@@ -1,9 +1,10 @@
 """A delivery task that claims: a batch for itself, or what its channel has room for; by the rules of every relay pass."""
 
 from outbox import NewMessage, Outbox
+from outbox.batching import Batch
 from outbox.errors import BrokerUnavailable
 from outbox.policy.destination import Rate
-from outbox.relay import Batch, Relay
+from outbox.relay import Relay
 from outbox.telemetry import Pulled, RelayPassed
 from tests.integration.conftest import OpenOutbox
 from tests.integration.loops.scene import Capture, Chat, Events, claim, deliver, enqueue, enqueue_many, put, statuses

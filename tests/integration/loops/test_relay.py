@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 
 from outbox import Channel, NewMessage, Outbox
+from outbox.batching import Batch, batches
 from outbox.errors import BrokerUnavailable
 from outbox.integrations.celery import envelope
 from outbox.message import Claim
 from outbox.policy.retry import LEASE_RAN_OUT, PROCESS_DIED
-from outbox.relay import Batch, Relay, batches
+from outbox.relay import Relay
 from outbox.store.records import GateKind
 from outbox.telemetry import BrokerFailed, RelayIdled, RelayPassed
 from outbox.testing import FakeClock

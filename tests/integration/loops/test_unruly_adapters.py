@@ -330,7 +330,7 @@ def test_the_success_of_a_send_that_blocked_its_loop_is_recorded(outbox: Outbox)
 
 def test_a_send_that_could_not_begin_in_time_is_given_back_uncharged(outbox: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
     """No send begins unless the monotonic time since before the take leaves the whole timeout within the lease."""
-    monkeypatch.setattr("outbox.delivery_loop.LEASE_MARGIN_S", -1.0)
+    monkeypatch.setattr("outbox.leases.LEASE_MARGIN_S", -1.0)
     chat = Chat(timeout=30)
     outbox.register(chat)
     (message_id,) = enqueue_many(outbox, 1)
