@@ -68,6 +68,11 @@ FENCES: Sequence[Rule] = [
         (
             *_tests(f"{CONTRACT}/test_races_of_outcomes.py", "t9_a_success_that_waits_for_the_rescue_is_recorded"),
             *_tests(
+                f"{CONTRACT}/test_races_of_late_outcomes.py",
+                "invariant_9_a_success_that_waits_for_whatever_ends_its_row_is_recorded",
+                "an_outcome_that_waits_for_the_parents_rescue_is_recorded_if_it_is_a_success",
+            ),
+            *_tests(
                 f"{CONTRACT}/test_fences.py",
                 "invariant_9_a_late_success_of_the_attempt_that_holds_the_lease_saves_a_duplicate",
             ),
@@ -92,7 +97,10 @@ FENCES: Sequence[Rule] = [
         f"{STORE}/settling.py",
         "m.c.lease == r.c.lease, m.c.status == literal(Status.SENDING))",
         "m.c.lease == r.c.lease)",
-        _tests(f"{CONTRACT}/test_races_of_outcomes.py", "t5_a_failure_that_waits_for_the_rescue_is_lost"),
+        (
+            *_tests(f"{CONTRACT}/test_races_of_outcomes.py", "t5_a_failure_that_waits_for_the_rescue_is_lost"),
+            *_tests(f"{CONTRACT}/test_races_of_late_outcomes.py", "t5_a_failure_that_comes_while_its_row_ends_is_lost"),
+        ),
     ),
     Rule(
         "It needs the lease as well: the row may be `sending` for another attempt.",
@@ -126,7 +134,10 @@ FENCES: Sequence[Rule] = [
         f"{STORE}/taking.py",
         "m.c.lease == r.c.lease, m.c.status == literal(Status.SENDING))\n        .values(lease_until=case(",
         "m.c.lease == r.c.lease)\n        .values(lease_until=case(",
-        _tests(f"{CONTRACT}/test_races_of_outcomes.py", "a_heartbeat_that_waits_for_the_rescue_is_missed"),
+        (
+            *_tests(f"{CONTRACT}/test_races_of_outcomes.py", "a_heartbeat_that_waits_for_the_rescue_is_missed"),
+            *_tests(f"{CONTRACT}/test_races_of_late_outcomes.py", "a_heartbeat_that_waits_for_the_parents_rescue_is_missed"),
+        ),
     ),
     Rule(
         "A heartbeat never moves the lease past the whole timeout and margin of its attempt.",
@@ -477,6 +488,20 @@ UPKEEP: Sequence[Rule] = [
         'm.c.lease_owner == bindparam("owner")',
         'bindparam("owner").is_not(None)',
         _tests(f"{CONTRACT}/test_sweeping.py", "what_a_dead_process_was_sending_is_rescued_at_once_and_nothing_else"),
+    ),
+    Rule(
+        "It passes over what that process was settling or extending when it died: the database may be at it still.",
+        f"{STORE}/sweeping.py",
+        'm.c.lease_owner == bindparam("owner"))\n        .order_by(m.c.lease_until, m.c.seq)\n'
+        '        .limit(bindparam("limit"))\n        .with_for_update(skip_locked=True)',
+        'm.c.lease_owner == bindparam("owner"))\n        .order_by(m.c.lease_until, m.c.seq)\n'
+        '        .limit(bindparam("limit"))',
+        _tests(
+            f"{CONTRACT}/test_races_of_late_outcomes.py",
+            "the_parents_rescue_passes_over_a_row_that_is_being_settled",
+            "the_parents_rescue_passes_over_a_row_whose_heartbeat_is_under_way_and_then_brings_it_back",
+        ),
+        POSTGRESQL,
     ),
     Rule(
         "A parent makes due again what its dead process claimed, may not have published, and nobody has taken.",
