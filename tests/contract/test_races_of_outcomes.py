@@ -179,6 +179,10 @@ def settled(tx: Transaction, head: Message) -> None:
     settle_in(tx, head, verdict=DEAD)
 
 
+def settled_late(tx: Transaction, head: Message) -> None:
+    settle_in(tx, head, verdict=DELIVERED)
+
+
 def cancelled(tx: Transaction, head: Message) -> None:
     cancel_in(tx, head.id)
 
@@ -200,7 +204,7 @@ def head_and_row_behind(store: SQLStore, leave: Leave) -> Message:
     return head
 
 
-@pytest.mark.parametrize("leave", [settled, cancelled])
+@pytest.mark.parametrize("leave", [settled, settled_late, cancelled])
 def test_a_head_that_leaves_while_a_claim_marks_the_rows_behind_it_clears_the_mark(store: SQLStore, leave: Leave) -> None:
     head = head_and_row_behind(store, leave)
 
@@ -224,7 +228,7 @@ def test_a_head_that_expires_after_a_claim_marked_the_rows_behind_it_clears_the_
     assert ids(claim(store)) == ["behind"]
 
 
-@pytest.mark.parametrize("leave", [settled, cancelled, expired])
+@pytest.mark.parametrize("leave", [settled, settled_late, cancelled, expired])
 def test_a_claim_marks_nothing_behind_a_head_that_is_leaving(store: SQLStore, leave: Leave) -> None:
     head = head_and_row_behind(store, leave)
     with store.transaction() as tx:
@@ -233,7 +237,7 @@ def test_a_claim_marks_nothing_behind_a_head_that_is_leaving(store: SQLStore, le
     assert [*ids(result(claimed).claims), *ids(claim(store))] == ["behind"]
 
 
-@pytest.mark.parametrize("leave", [settled, cancelled, expired])
+@pytest.mark.parametrize("leave", [settled, settled_late, cancelled, expired])
 def test_a_claim_that_looked_before_the_head_left_marks_nothing_behind_it(postgres_store: SQLStore, leave: Leave) -> None:
     store = postgres_store
     head = head_and_row_behind(store, leave)
