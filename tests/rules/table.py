@@ -594,6 +594,13 @@ UPKEEP: Sequence[Rule] = [
         _tests(f"{CONTRACT}/test_races_of_operators.py", "of_two_pauses_at_once_the_later_stands"),
     ),
     Rule(
+        "An upgrade stands as a whole or not at all, whatever rows there are and wherever its process dies.",
+        f"{STORE}/migrating.py",
+        "        _migrate(store, connection, revision or REVISIONS[-1])\n",
+        '        _migrate(store, connection, revision or REVISIONS[-1])\n        connection.exec_driver_sql("commit")\n',
+        _tests("tests/crash/test_upgrade.py", "a_process_killed_in_the_upgrade_leaves_all_of_it_or_nothing"),
+    ),
+    Rule(
         "Where writers run side by side, nothing is counted while an earlier commit may be missing.",
         f"{STORE}/tallying.py",
         "return sql.now - literal(LATE_COMMIT_MS) if sql.dialect.locks_rows else sql.now",
