@@ -620,9 +620,18 @@ BATCHES: Sequence[Rule] = [
     Rule(
         "What has not begun when the task's budget is spent is released.",
         "outbox/delivery_loop.py",
-        "if self._stopping or time.monotonic() >= self._stop_at:",
-        "if self._stopping:",
+        "return self._stopping or time.monotonic() >= self._stop_at",
+        "return self._stopping",
         _tests(f"{LOOPS}/test_delivery.py", "r18_what_has_not_begun_when_the_budget_is_spent_is_released_uncharged"),
+        NEITHER,
+    ),
+    Rule(
+        "What was taken while the task came to its end is released, too.",
+        "outbox/delivery_loop.py",
+        "        if self._is_time_to_end():  # by now: the take may have waited for a database that is locked\n"
+        "            self._give_back_the_rest()\n            return\n",
+        "",
+        _tests(f"{LOOPS}/test_delivery.py", "what_was_taken_while_the_task_came_to_its_end_is_not_begun"),
         NEITHER,
     ),
     Rule(
