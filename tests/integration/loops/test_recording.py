@@ -449,25 +449,42 @@ def test_an_interrupted_task_loses_no_outcome(outbox: Outbox, kind: type[Chat]) 
     assert len(chat.sent) == len([status for status in statuses(outbox, ids) if status == "delivered"])
 
 
+def interrupt_after_the_first_send(outbox: Outbox, chat: Chat) -> None:
+    """In the midst of the settle."""
+
+    def interrupt(*_arguments: Any) -> None:
+        if chat.sent:
+            event.remove(outbox.store.engine, "before_cursor_execute", interrupt)
+            raise Interrupted
+
+    event.listen(outbox.store.engine, "before_cursor_execute", interrupt)
+
+
 def test_an_interruption_in_the_midst_of_a_settle_loses_no_outcome(outbox: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("outbox.recording.RETRY_S", 3600.0)
     chat = Chat()
     outbox.register(chat)
     (message_id,) = enqueue_many(outbox, 1)
     claims = claim(outbox)
-
-    def interrupt(*arguments: Any) -> None:
-        if chat.sent:
-            event.remove(outbox.store.engine, "before_cursor_execute", interrupt)
-            raise Interrupted
-
-    event.listen(outbox.store.engine, "before_cursor_execute", interrupt)
+    interrupt_after_the_first_send(outbox, chat)
     with pytest.raises(Interrupted):
         deliver(outbox, claims)
     assert statuses(outbox, [message_id]) == ["sending"]
     outbox.close()
     assert statuses(outbox, [message_id]) == ["delivered"]
     assert chat.sent == ["0"]
+
+
+def test_an_interruption_gives_back_those_behind_a_failure(outbox: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("outbox.recording.RETRY_S", 3600.0)
+    chat = Chat(behaviour=raising(RetryLater("busy")), key_window=1)
+    outbox.register(chat)
+    ids = enqueue_many(outbox, 3, ordering_key="k")
+    claims = claim(outbox)
+    interrupt_after_the_first_send(outbox, chat)
+    with pytest.raises(Interrupted):
+        deliver(outbox, claims)
+    assert statuses(outbox, ids) == ["sending", "queued", "queued"]
 
 
 def test_an_enqueue_of_the_handlers_own_is_committed_by_itself(outbox: Outbox) -> None:
