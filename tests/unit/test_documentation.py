@@ -32,6 +32,12 @@ def test_the_reference_has_what_each_integration_offers() -> None:
         assert {name for name in offered if f"::: {module}.{name}\n" not in page} == set()
 
 
+def test_pages_say_how_to_install_a_clone_as_long_as_nothing_is_released() -> None:
+    released = "## 0.1.0, not released yet" not in (PROJECT / "CHANGELOG.md").read_text()
+    for page in ("index.md", "tutorial.md"):
+        assert ("not on the package index yet" in (PROJECT / "docs" / page).read_text()) is not released, page
+
+
 def _place_of(name: str) -> str:
     public = getattr(outbox, name)
     return f"{public.__module__}.{public.__qualname__}"
