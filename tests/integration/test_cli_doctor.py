@@ -75,7 +75,8 @@ def test_a_finding_is_followed_by_how_to_mend_it(command: Command, outbox: Outbo
 
     assert ended.status == 1
     assert "wrong  parked: 1 messages of channel 'mail' are parked and wait for a decision" in ended.stdout
-    assert "       -> `outbox list --status parked --channel mail`, then `outbox resolve` each" in ended.stdout
+    looking, deciding = "`outbox list --status parked --channel mail`", "`outbox resolve` with their ids or `--channel mail`"
+    assert f"       -> {looking}, then {deciding}" in ended.stdout
 
 
 def test_without_a_current_schema_nothing_else_is_looked_at(sqlite_url: str, tmp_path: Path) -> None:
