@@ -563,6 +563,18 @@ ENQUEUES: Sequence[Rule] = [
         _tests(f"{CONTRACT}/test_races.py", "settles_of_the_same_rows_in_opposite_orders_do_not_lock_up"),
         POSTGRESQL,
     ),
+    Rule(
+        "Sends that waited for a connection while it failed for another share its failure: in turn they would outlive their"
+        " timeout without a try.",
+        "outbox/integrations/celery/publishing.py",
+        "if asked_at <= self._failed_at:",
+        "if False:",
+        _tests(
+            "tests/integration/celery/test_durable_tasks_publishing.py",
+            "those_who_wait_for_a_connection_that_fails_share_its_failure",
+        ),
+        NEITHER,
+    ),
 ]
 
 BATCHES: Sequence[Rule] = [
