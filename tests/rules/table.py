@@ -564,6 +564,14 @@ ENQUEUES: Sequence[Rule] = [
         POSTGRESQL,
     ),
     Rule(
+        "A thread that the system refuses a wait for other processes leaves the queue of writers, as one that gave up does.",
+        f"{STORE}/write_queue.py",
+        "if not self._has_come:",
+        "if self._is_given_up:",
+        _tests(f"{CONTRACT}/test_write_queue.py", "who_is_refused_a_lock_for_fear_of_a_deadlock_is_not_waited_for"),
+        NEITHER,
+    ),
+    Rule(
         "Sends that waited for a connection while it failed for another share its failure: in turn they would outlive their"
         " timeout without a try.",
         "outbox/integrations/celery/publishing.py",
