@@ -721,6 +721,17 @@ ASIDE: Sequence[Rule] = [
         ),
         NEITHER,
     ),
+    Rule(
+        "What a task had claimed by itself is due again at once when its process dies, however long ago it stepped aside.",
+        "outbox/integrations/celery/lifetime.py",
+        "claiming = [began_at, *(task.began_at for task in aside if task.has_claimed)]",
+        "claiming = [began_at]",
+        _tests(
+            "tests/integration/celery/test_making_way.py",
+            "what_a_task_that_went_on_aside_had_claimed_by_itself_is_brought_back_at_once",
+        ),
+        NEITHER,
+    ),
 ]
 
 RULES: Mapping[str, Sequence[Rule]] = {
