@@ -563,6 +563,26 @@ ENQUEUES: Sequence[Rule] = [
         _tests(f"{CONTRACT}/test_races.py", "settles_of_the_same_rows_in_opposite_orders_do_not_lock_up"),
         POSTGRESQL,
     ),
+    Rule(
+        "A thread that the system refuses a wait for other processes leaves the queue of writers, as one that gave up does.",
+        f"{STORE}/write_queue.py",
+        "if not self._has_come:",
+        "if self._is_given_up:",
+        _tests(f"{CONTRACT}/test_write_queue.py", "who_is_refused_a_lock_for_fear_of_a_deadlock_is_not_waited_for"),
+        NEITHER,
+    ),
+    Rule(
+        "Sends that waited for a connection while it failed for another share its failure: in turn they would outlive their"
+        " timeout without a try.",
+        "outbox/integrations/celery/publishing.py",
+        "if asked_at <= self._failed_at:",
+        "if False:",
+        _tests(
+            "tests/integration/celery/test_durable_tasks_publishing.py",
+            "those_who_wait_for_a_connection_that_fails_share_its_failure",
+        ),
+        NEITHER,
+    ),
 ]
 
 BATCHES: Sequence[Rule] = [
@@ -707,6 +727,17 @@ ASIDE: Sequence[Rule] = [
         _tests(
             "tests/integration/celery/test_making_way.py",
             "what_went_on_aside_in_a_process_that_dies_is_brought_back_at_once",
+        ),
+        NEITHER,
+    ),
+    Rule(
+        "What a task had claimed by itself is due again at once when its process dies, however long ago it stepped aside.",
+        "outbox/integrations/celery/lifetime.py",
+        "claiming = [began_at, *(task.began_at for task in aside if task.has_claimed)]",
+        "claiming = [began_at]",
+        _tests(
+            "tests/integration/celery/test_making_way.py",
+            "what_a_task_that_went_on_aside_had_claimed_by_itself_is_brought_back_at_once",
         ),
         NEITHER,
     ),
