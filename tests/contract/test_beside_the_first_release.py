@@ -1,7 +1,5 @@
 """While a deployment rolls, processes of two releases work on one outbox, before and after its schema is upgraded."""
 
-from collections.abc import Callable
-
 import pytest
 
 from outbox.integrations.celery import envelope
@@ -27,16 +25,14 @@ from tests.contract.steps import (
     stored,
     take,
 )
-from tests.contract.test_schema import make_first_release
-
-Prepare = Callable[[SQLStore], object]
+from tests.contract.test_schema import EARLIER, make_earlier
 
 
-@pytest.fixture(params=[make_first_release, migrating.upgrade], ids=["old schema", "new schema"])
+@pytest.fixture(params=migrating.REVISIONS)
 def store(request: pytest.FixtureRequest, database_url: str, open_on: OpenStore, clock: FakeClock) -> SQLStore:
-    """This release's store, on a schema of the first release or of its own."""
+    """This release's store, on a schema of the first release, of one since, or of its own."""
     opened = open_on(database_url, clock=clock)
-    request.param(opened)
+    migrating.upgrade(opened, request.param)
     return opened
 
 
@@ -116,11 +112,12 @@ def test_a_success_of_the_old_that_comes_after_the_news_rescue_is_recorded(
     assert statuses(store) == {"a": "delivered"}
 
 
+@pytest.mark.parametrize("revision", EARLIER)
 def test_what_the_old_was_sending_when_the_schema_was_upgraded_is_recorded(
-    database_url: str, open_on: OpenStore, clock: FakeClock
+    database_url: str, open_on: OpenStore, clock: FakeClock, revision: str
 ) -> None:
     store = open_on(database_url, clock=clock)
-    make_first_release(store)
+    make_earlier(store, revision)
     old = FirstRelease(store, lambda: clock.now, CHANNEL)
     old.enqueue("a")
     own = begin(store, "b")

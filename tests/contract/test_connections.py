@@ -133,14 +133,21 @@ def test_a_database_that_may_only_be_read_is_a_typed_error(postgres_outbox_url: 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_child_process_forgets_its_parents_connections(store: SQLStore) -> None:
     enqueue_named(store, "parent")
+    theirs = pooled(store)
     child = os.fork()
     if child == 0:
         try:
             store.after_fork()
             enqueue_named(store, "child")
-            os._exit(0)
+            os._exit(int(pooled(store) is theirs))
         finally:
-            os._exit(1)
+            os._exit(2)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert count(store) == 2
     assert ids(claim(store)) == ["parent", "child"]
+
+
+def pooled(store: SQLStore) -> object:
+    """The driver's connection that the store takes when it needs one."""
+    with store.engine.connect() as connection:
+        return connection.connection.driver_connection

@@ -9,18 +9,17 @@ from sqlalchemy import create_engine
 
 from outbox.message import Claim, Message
 from outbox.policy.destination import Breaker, Limits
-from outbox.store import arriving, claiming, enqueueing, operating, settling, sweeping, taking
-from outbox.store.records import Claimed, Lane, MessageFilter, Settled, Stamp, Taker
-from outbox.store.sql import Transaction
+from outbox.store import arriving, claiming, enqueueing
+from outbox.store.records import Settled, Stamp
 from outbox.store.sqlstore import SQLStore
 from outbox.testing import FakeClock
 from tests.contract.concurrency import await_lock_wait, in_background, passing, pausing_before, result, waiting
 from tests.contract.conftest import OpenStore
+from tests.contract.held_open import LANE, cancel_in, claim_in, expire_in, extend_in, settle_in, take_in
 from tests.contract.steps import (
     CHANNEL,
     DELIVERED,
     MINUTE,
-    RUN_LEASE_MS,
     SECOND,
     cancel,
     claim,
@@ -29,29 +28,10 @@ from tests.contract.steps import (
     ids,
     new_row,
     settle,
-    settlement,
     statuses,
     stored,
     take,
 )
-
-LANE = Lane(CHANNEL, 0, 0)
-
-
-def claim_in(tx: Transaction) -> Claimed:
-    return claiming.claim(tx, LANE, 100, Limits())
-
-
-def take_in(tx: Transaction, claims: list[Claim]) -> list[Message]:
-    return taking.take(tx, claims, Taker(CHANNEL, "worker-1", RUN_LEASE_MS))
-
-
-def cancel_in(tx: Transaction, name: str) -> None:
-    operating.cancel(tx, MessageFilter(ids=[name]), 1, actor=None, reason=None)
-
-
-def replay_in(tx: Transaction, name: str) -> None:
-    operating.replay(tx, MessageFilter(ids=[name]), 1, actor=None, reason=None)
 
 
 def test_a_second_enqueue_of_a_key_waits_for_the_first_and_gets_its_message(store: SQLStore) -> None:
@@ -124,7 +104,7 @@ def test_an_idempotency_key_above_read_committed_is_the_callers_to_retry(
 def test_two_claims_at_once_share_the_rows_and_neither_waits(store: SQLStore) -> None:
     enqueue_named(store, "a", "b", "c")
     with store.transaction() as tx:
-        first = claiming.claim(tx, LANE, 2, Limits())
+        first = claim_in(tx, 2)
         second = passing(store, claim, store)
     assert (ids(first.claims), ids(result(second))) == (["a", "b"], ["c"])
 
@@ -200,7 +180,7 @@ def test_takes_of_the_same_rows_in_opposite_orders_do_not_lock_up(row_by_row: SQ
     enqueue_named(store, "a", "m", "z")
     a, m, z = claim(store)
     with store.transaction() as holder:
-        taking.extend(holder, take_in(holder, [m]), run_lease_ms=1, longest_ms=1)
+        extend_in(holder, *take_in(holder, [m]))
         one = in_background(in_one_transaction, store, [a, m, z])
         await_lock_wait(store, 1)
         other = in_background(in_one_transaction, store, [z, m, a])
@@ -221,10 +201,10 @@ def test_settles_of_the_same_rows_in_opposite_orders_do_not_lock_up(row_by_row: 
 
     def settle_all(order: list[Message]) -> Settled:
         with store.transaction() as tx:
-            return settling.settle(tx, [settlement(message, DELIVERED) for message in order])
+            return settle_in(tx, *order, verdict=DELIVERED)
 
     with store.transaction() as holder:
-        settling.settle(holder, [settlement(messages[1], DELIVERED)])
+        settle_in(holder, messages[1], verdict=DELIVERED)
         one = in_background(settle_all, messages)
         await_lock_wait(store, 1)
         other = in_background(settle_all, messages[::-1])
@@ -298,7 +278,7 @@ def test_a_take_waits_for_an_expiry_and_is_refused(store: SQLStore, clock: FakeC
     in_time = clock.now
     clock.advance(SECOND + 1)
     with store.transaction() as tx:
-        assert sweeping.expire(tx, 100) == 1
+        assert expire_in(tx) == 1
         clock.now = in_time
         taken = waiting(store, take, store, copy)
     assert result(taken) == []

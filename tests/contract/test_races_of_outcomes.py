@@ -10,21 +10,20 @@ import pytest
 
 from outbox.lifecycle import Status
 from outbox.message import Message
-from outbox.policy.destination import Limits
 from outbox.policy.retry import Verdict
-from outbox.store import claiming, operating, settling, sweeping, taking
-from outbox.store.records import Lane, MessageFilter, Taker
+from outbox.store import claiming, sweeping
+from outbox.store.records import Taker
 from outbox.store.sql import Transaction
 from outbox.store.sqlstore import SQLStore
 from outbox.testing import FakeClock
 from tests.contract.concurrency import in_background, passing, pausing_before, result, waiting
+from tests.contract.held_open import cancel_in, claim_in, expire_in, extend_in, replay_in, rescue_in, settle_in, take_in
 from tests.contract.steps import (
     CHANNEL,
     DEAD,
     DELIVERED,
     MINUTE,
     PARKED,
-    RESCUED,
     RETRY,
     RUN_LEASE_MS,
     SECOND,
@@ -46,16 +45,7 @@ from tests.contract.steps import (
     take,
 )
 
-LANE = Lane(CHANNEL, 0, 0)
 LOCKS_THE_BLOCKER = "SELECT message_outbox.seq, message_outbox.status FROM message_outbox"
-
-
-def settle_in(tx: Transaction, message: Message, verdict: Verdict) -> None:
-    settling.settle(tx, [settlement(message, verdict)])
-
-
-def rescue_in(tx: Transaction, verdict: Verdict = RESCUED) -> int:
-    return sweeping.rescue(tx, lambda _message: verdict, 100)
 
 
 def test_t9_a_success_that_waits_for_the_rescue_is_recorded(store: SQLStore, clock: FakeClock) -> None:
@@ -84,7 +74,7 @@ def test_a_rescue_passes_over_a_row_that_is_being_settled(store: SQLStore, clock
     message = begin(store, "m")
     clock.advance(RUN_LEASE_MS + 1)
     with store.transaction() as tx:
-        settle_in(tx, message, verdict)
+        settle_in(tx, message, verdict=verdict)
         second = passing(store, rescue, store)
     assert (result(second), rescue(store)) == (0, 0)
     assert stored(store, "m").status == verdict.status
@@ -94,7 +84,7 @@ def test_a_recall_passes_over_a_row_that_is_being_taken(store: SQLStore) -> None
     enqueue_named(store, "m")
     copies = claim(store, owner="node:1:a")
     with store.transaction() as tx:
-        taking.take(tx, copies, Taker(CHANNEL, "worker-1", RUN_LEASE_MS))
+        take_in(tx, copies)
         recalled = passing(store, store.recall, "node:1:a", MINUTE, 100)
     assert (result(recalled), store.recall("node:1:a", MINUTE, 100)) == (0, 0)
     assert statuses(store) == {"m": "sending"}
@@ -133,7 +123,7 @@ def test_a_rescue_passes_over_a_row_whose_heartbeat_is_under_way(store: SQLStore
     message = begin(store, "m")
     clock.advance(RUN_LEASE_MS + 1)
     with store.transaction() as tx:
-        taking.extend(tx, [message], run_lease_ms=RUN_LEASE_MS, longest_ms=10 * RUN_LEASE_MS)
+        extend_in(tx, message)
         second = passing(store, rescue, store)
     assert (result(second), rescue(store)) == (0, 0)
 
@@ -141,7 +131,7 @@ def test_a_rescue_passes_over_a_row_whose_heartbeat_is_under_way(store: SQLStore
 def test_a_success_that_waits_for_a_replay_is_lost(store: SQLStore) -> None:
     message = end_as(store, "m", Status.PARKED)
     with store.transaction() as tx:
-        operating.replay(tx, MessageFilter(ids=["m"]), 1, actor=None, reason=None)
+        replay_in(tx, "m")
         late = waiting(store, settle, store, message, DELIVERED)
     assert result(late).lost == {"m"}
     assert statuses(store) == {"m": "queued"}
@@ -150,7 +140,7 @@ def test_a_success_that_waits_for_a_replay_is_lost(store: SQLStore) -> None:
 def test_a_replay_that_waits_for_a_success_replays_a_delivered_message_knowingly(store: SQLStore) -> None:
     message = end_as(store, "m", Status.PARKED)
     with store.transaction() as tx:
-        settle_in(tx, message, DELIVERED)
+        settle_in(tx, message, verdict=DELIVERED)
         replayed = waiting(store, replay, store, "m")
     assert result(replayed).changed == ["m"]
     assert store.operations("m")[0].from_status == "delivered"
@@ -160,7 +150,7 @@ def test_a_replay_that_waits_for_a_success_replays_a_delivered_message_knowingly
 def test_a_cancel_that_waits_for_an_outcome_sees_it(store: SQLStore, verdict: Verdict, changed: list[str]) -> None:
     message = begin(store, "m")
     with store.transaction() as tx:
-        settle_in(tx, message, verdict)
+        settle_in(tx, message, verdict=verdict)
         cancelled = waiting(store, cancel, store, "m")
     assert result(cancelled).changed == changed
 
@@ -169,7 +159,7 @@ def test_a_prune_passes_over_a_row_that_is_being_replayed(store: SQLStore, clock
     end_as(store, "m", Status.FAILED_TERMINAL)
     clock.advance(SECOND)
     with store.transaction() as tx:
-        operating.replay(tx, MessageFilter(ids=["m"]), 1, actor=None, reason=None)
+        replay_in(tx, "m")
         pruned = passing(store, prune, store, Status.FAILED_TERMINAL, 0)
     assert (result(pruned), prune(store, Status.FAILED_TERMINAL, 0)) == (0, 0)
     assert (statuses(store), len(store.attempts("m"))) == ({"m": "queued"}, 1)
@@ -186,15 +176,19 @@ def test_a_replay_that_waits_for_a_prune_finds_nothing(store: SQLStore, clock: F
 
 
 def settled(tx: Transaction, head: Message) -> None:
-    settle_in(tx, head, DEAD)
+    settle_in(tx, head, verdict=DEAD)
+
+
+def settled_late(tx: Transaction, head: Message) -> None:
+    settle_in(tx, head, verdict=DELIVERED)
 
 
 def cancelled(tx: Transaction, head: Message) -> None:
-    operating.cancel(tx, MessageFilter(ids=[head.id]), 1, actor=None, reason=None)
+    cancel_in(tx, head.id)
 
 
 def expired(tx: Transaction, _head: Message) -> None:
-    assert sweeping.expire(tx, 100) == 1
+    assert expire_in(tx) == 1
 
 
 Leave = Callable[[Transaction, Message], None]
@@ -210,7 +204,7 @@ def head_and_row_behind(store: SQLStore, leave: Leave) -> Message:
     return head
 
 
-@pytest.mark.parametrize("leave", [settled, cancelled])
+@pytest.mark.parametrize("leave", [settled, settled_late, cancelled])
 def test_a_head_that_leaves_while_a_claim_marks_the_rows_behind_it_clears_the_mark(store: SQLStore, leave: Leave) -> None:
     head = head_and_row_behind(store, leave)
 
@@ -219,7 +213,7 @@ def test_a_head_that_leaves_while_a_claim_marks_the_rows_behind_it_clears_the_ma
             leave(tx, head)
 
     with store.transaction() as tx:
-        assert claiming.claim(tx, LANE, 100, Limits()).moved == 1
+        assert claim_in(tx).moved == 1
         left = waiting(store, leave_now)
     result(left)
     assert ids(claim(store)) == ["behind"]
@@ -228,13 +222,13 @@ def test_a_head_that_leaves_while_a_claim_marks_the_rows_behind_it_clears_the_ma
 def test_a_head_that_expires_after_a_claim_marked_the_rows_behind_it_clears_the_mark(store: SQLStore) -> None:
     head_and_row_behind(store, expired)
     with store.transaction() as tx:
-        assert claiming.claim(tx, LANE, 100, Limits()).moved == 1
+        assert claim_in(tx).moved == 1
         expiry = passing(store, store.expire, 100)
     assert result(expiry) + store.expire(100) == 1
     assert ids(claim(store)) == ["behind"]
 
 
-@pytest.mark.parametrize("leave", [settled, cancelled, expired])
+@pytest.mark.parametrize("leave", [settled, settled_late, cancelled, expired])
 def test_a_claim_marks_nothing_behind_a_head_that_is_leaving(store: SQLStore, leave: Leave) -> None:
     head = head_and_row_behind(store, leave)
     with store.transaction() as tx:
@@ -243,7 +237,7 @@ def test_a_claim_marks_nothing_behind_a_head_that_is_leaving(store: SQLStore, le
     assert [*ids(result(claimed).claims), *ids(claim(store))] == ["behind"]
 
 
-@pytest.mark.parametrize("leave", [settled, cancelled, expired])
+@pytest.mark.parametrize("leave", [settled, settled_late, cancelled, expired])
 def test_a_claim_that_looked_before_the_head_left_marks_nothing_behind_it(postgres_store: SQLStore, leave: Leave) -> None:
     store = postgres_store
     head = head_and_row_behind(store, leave)

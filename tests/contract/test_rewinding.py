@@ -1,13 +1,19 @@
 """``unfuture``: a clock that has jumped back leaves nothing in the far future, where nobody would look at it."""
 
+from collections.abc import Callable
 from unittest.mock import ANY
+
+import pytest
 
 from outbox import Attempt, Channel, Message, Outbox, Receipt
 from outbox.policy.destination import Limits, Rate
 from outbox.policy.retry import Backoff
+from outbox.store import rewinding
 from outbox.store.records import GateKind, GateState, Lane
 from outbox.store.sqlstore import SQLStore
 from outbox.testing import FakeClock
+from tests.contract.concurrency import passing, result, waiting
+from tests.contract.held_open import claim_in
 from tests.contract.steps import (
     CHANNEL,
     MINUTE,
@@ -117,6 +123,48 @@ def test_a_rate_is_not_stuck_at_a_moment_that_comes_in_a_year(store: SQLStore, c
     assert not store.claim(Lane(CHANNEL, 0, 0), 10, limits).claims
     unfuture(store)
     assert ids(store.claim(Lane(CHANNEL, 0, 0), 10, limits).claims) == ["next"]
+
+
+def retried_ahead(store: SQLStore, clock: FakeClock) -> None:
+    settle(store, begin(store, "m"), RETRY)
+    put(store, "m", next_attempt_at=NOW + DAY)
+    clock.advance(DAY)
+
+
+def enqueued_ahead(store: SQLStore, clock: FakeClock) -> None:
+    clock.advance(DAY)
+    enqueue_named(store, "m", ttl_ms=HOUR)
+
+
+Ahead = Callable[[SQLStore, FakeClock], None]
+
+
+@pytest.mark.parametrize("ahead", [retried_ahead, enqueued_ahead])
+def test_what_a_claim_is_dispatching_is_not_moved(store: SQLStore, clock: FakeClock, ahead: Ahead) -> None:
+    """The relay's host is a day ahead, that of maintenance is not."""
+    ahead(store, clock)
+    before = stored(store, "m")
+    with store.transaction() as tx:
+        assert ids(claim_in(tx).claims) == ["m"]
+        clock.now = NOW
+        moved = waiting(store, unfuture, store)
+    assert result(moved) == 1
+    row = stored(store, "m")
+    assert (row.status, row.lease_until) == ("dispatched", NOW + 10 * MINUTE)
+    assert (row.queued_at, row.next_attempt_at, row.expires_at) == (
+        before.queued_at, before.next_attempt_at, before.expires_at,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("ahead", [retried_ahead, enqueued_ahead])
+def test_what_is_being_moved_is_claimed_once(store: SQLStore, clock: FakeClock, ahead: Ahead) -> None:
+    ahead(store, clock)
+    clock.now = NOW
+    with store.transaction() as tx:
+        assert rewinding.unfuture(tx, HOUR, DAY, {}, 100)[0] == 1
+        clock.advance(HOUR)
+        claimed = passing(store, claim, store)
+    assert [*ids(result(claimed)), *ids(claim(store))] == ["m"]
 
 
 class Patient(Channel):

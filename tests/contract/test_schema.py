@@ -195,9 +195,12 @@ def test_an_outbox_under_another_name_works_from_end_to_end(database_url: str, o
     assert {name.split("_")[0] for name in tables if name != "sqlite_sequence"} == {"jobs"}
 
 
-def make_first_release(store: SQLStore) -> None:
-    """The database as the first release made it: later releases must leave that revision as it was."""
-    assert migrating.upgrade(store, "0001").current == "0001"
+EARLIER = migrating.REVISIONS[:-1]
+
+
+def make_earlier(store: SQLStore, revision: str) -> None:
+    """The database as an earlier release made it: later ones must leave that revision as it was."""
+    assert migrating.upgrade(store, revision).current == revision
 
 
 def test_every_revision_is_known_by_its_name() -> None:
@@ -207,17 +210,18 @@ def test_every_revision_is_known_by_its_name() -> None:
 
 
 @pytest.mark.proves("T24")
-def test_a_database_of_the_first_release_is_upgraded_with_its_rows_and_goes_on(
-    database_url: str, open_on: OpenStore, clock: FakeClock
+@pytest.mark.parametrize("revision", EARLIER)
+def test_a_database_of_an_earlier_release_is_upgraded_with_its_rows_and_goes_on(
+    database_url: str, open_on: OpenStore, clock: FakeClock, revision: str
 ) -> None:
     store = open_on(database_url, clock=clock)
-    make_first_release(store)
+    make_earlier(store, revision)
     enqueue_named(store, "delivered", "dead", "parked")
     for message in take(store, claim(store)):
         settle(store, message, {"delivered": DELIVERED, "dead": DEAD, "parked": PARKED}[message.id])
     enqueue_named(store, "waits", ordering_key="chat")
     before = store.list_messages(MessageFilter(), 10)
-    assert migrating.state(store).current == "0001"
+    assert migrating.state(store).current == revision
 
     assert migrating.upgrade(store).is_current
 
@@ -229,17 +233,27 @@ def test_a_database_of_the_first_release_is_upgraded_with_its_rows_and_goes_on(
 
 
 @pytest.mark.proves("T24")
-def test_what_the_first_release_works_on_stays_as_it_is_so_that_its_processes_may_run_on(bare: SQLStore) -> None:
-    make_first_release(bare)
-    first = definitions(bare, "message_outbox")
+@pytest.mark.parametrize("revision", EARLIER)
+def test_what_an_earlier_release_works_on_stays_as_it_is_so_that_its_processes_may_run_on(
+    bare: SQLStore, revision: str
+) -> None:
+    make_earlier(bare, revision)
+    theirs = definitions(bare, "message_outbox")
     migrating.upgrade(bare)
-    assert set(first) < set(definitions(bare, "message_outbox"))
+    assert set(theirs) < set(definitions(bare, "message_outbox"))
 
 
 @pytest.mark.proves("T24")
-def test_this_release_delivers_although_the_database_is_not_upgraded_yet(bare: SQLStore) -> None:
-    make_first_release(bare)
-    enqueue_named(bare, "m")
+@pytest.mark.parametrize("revision", EARLIER)
+def test_this_release_delivers_although_the_database_is_not_upgraded_yet(bare: SQLStore, revision: str) -> None:
+    make_earlier(bare, revision)
+    enqueue_named(bare, "m", ordering_key="chat")
     settle(bare, take(bare, claim(bare))[0], DELIVERED)
+    assert migrating.state(bare).current == revision
+    assert not migrating.state(bare).is_current
+
+
+def test_this_release_says_what_to_do_for_what_the_database_does_not_have_yet(bare: SQLStore) -> None:
+    make_earlier(bare, "0001")
     with pytest.raises(SchemaError, match="outbox db upgrade"):
         bare.tally(10)

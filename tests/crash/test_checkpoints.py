@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from outbox import Outbox, checkpoints
+from outbox.store import migrating
 from outbox.store.sqlstore import SQLStore
 from tests.crash.arming import Act, Plans
 from tests.crash.matrix import BOTH, CELLS, SHORT
@@ -15,7 +16,7 @@ from tests.crash.matrix import BOTH, CELLS, SHORT
 ROOT = Path(__file__).parents[2]
 ELSEWHERE = {
     "archive.move", "archive.moved", "import_entries.before_commit", "import_entries.committed",
-    "upgrade.before_commit", "upgrade.committed",
+    "upgrade.revision", "upgrade.before_commit", "upgrade.committed",
 }  # fmt: skip
 """Where no fleet is needed: `tests/integration/legacy/test_import_crashes.py` and `test_upgrade.py`."""
 
@@ -55,7 +56,8 @@ def test_a_verb_that_writes_comes_to_both_sides_of_its_commit_and_one_that_reads
     finally:
         checkpoints.listen(None)
         outbox.close()
-    assert met == ["upgrade.before_commit", "upgrade.committed", "close.before_commit", "close.committed"]
+    revisions = ["upgrade.revision"] * len(migrating.REVISIONS)
+    assert met == [*revisions, "upgrade.before_commit", "upgrade.committed", "close.before_commit", "close.committed"]
 
 
 def test_before_the_commit_nothing_stands_and_after_it_everything(database_url: str) -> None:

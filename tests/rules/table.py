@@ -68,6 +68,11 @@ FENCES: Sequence[Rule] = [
         (
             *_tests(f"{CONTRACT}/test_races_of_outcomes.py", "t9_a_success_that_waits_for_the_rescue_is_recorded"),
             *_tests(
+                f"{CONTRACT}/test_races_of_late_outcomes.py",
+                "invariant_9_a_success_that_waits_for_whatever_ends_its_row_is_recorded",
+                "an_outcome_that_waits_for_the_parents_rescue_is_recorded_if_it_is_a_success",
+            ),
+            *_tests(
                 f"{CONTRACT}/test_fences.py",
                 "invariant_9_a_late_success_of_the_attempt_that_holds_the_lease_saves_a_duplicate",
             ),
@@ -85,14 +90,20 @@ FENCES: Sequence[Rule] = [
         f"{STORE}/settling.py",
         "m.c.lease == r.c.lease, m.c.status != literal(Status.DELIVERED))",
         "m.c.lease == r.c.lease)",
-        _tests(f"{CONTRACT}/test_fences.py", "t5_an_outcome_is_recorded_once_and_only_a_success_may_correct_a_failure"),
+        (
+            *_tests(f"{CONTRACT}/test_fences.py", "t5_an_outcome_is_recorded_once_and_only_a_success_may_correct_a_failure"),
+            *_tests(f"{CONTRACT}/test_races_of_operators.py", "a_late_success_that_waits_for_a_resolve_changes_nothing"),
+        ),
     ),
     Rule(
         "Every outcome but a success needs the row to be `sending` still: a late failure is dropped, and counted.",
         f"{STORE}/settling.py",
         "m.c.lease == r.c.lease, m.c.status == literal(Status.SENDING))",
         "m.c.lease == r.c.lease)",
-        _tests(f"{CONTRACT}/test_races_of_outcomes.py", "t5_a_failure_that_waits_for_the_rescue_is_lost"),
+        (
+            *_tests(f"{CONTRACT}/test_races_of_outcomes.py", "t5_a_failure_that_waits_for_the_rescue_is_lost"),
+            *_tests(f"{CONTRACT}/test_races_of_late_outcomes.py", "t5_a_failure_that_comes_while_its_row_ends_is_lost"),
+        ),
     ),
     Rule(
         "It needs the lease as well: the row may be `sending` for another attempt.",
@@ -126,7 +137,10 @@ FENCES: Sequence[Rule] = [
         f"{STORE}/taking.py",
         "m.c.lease == r.c.lease, m.c.status == literal(Status.SENDING))\n        .values(lease_until=case(",
         "m.c.lease == r.c.lease)\n        .values(lease_until=case(",
-        _tests(f"{CONTRACT}/test_races_of_outcomes.py", "a_heartbeat_that_waits_for_the_rescue_is_missed"),
+        (
+            *_tests(f"{CONTRACT}/test_races_of_outcomes.py", "a_heartbeat_that_waits_for_the_rescue_is_missed"),
+            *_tests(f"{CONTRACT}/test_races_of_late_outcomes.py", "a_heartbeat_that_waits_for_the_parents_rescue_is_missed"),
+        ),
     ),
     Rule(
         "A heartbeat never moves the lease past the whole timeout and margin of its attempt.",
@@ -192,6 +206,14 @@ TIME: Sequence[Rule] = [
         "m.c.next_attempt_at < literal(0))",
         _tests(f"{LOOPS}/test_maintenance.py", "times_further_ahead_than_the_engine_writes_are_brought_back"),
         NEITHER,
+    ),
+    Rule(
+        "What a claim has dispatched since it was looked for stays as it is.",
+        f"{STORE}/rewinding.py",
+        "select(r.c.seq)), _retried_ahead(sql))",
+        "select(r.c.seq)))",
+        _tests(f"{CONTRACT}/test_rewinding.py", "what_a_claim_is_dispatching_is_not_moved"),
+        POSTGRESQL,
     ),
     Rule(
         "They are looked for a portion at a time, and the next portion begins where the last one ended.",
@@ -408,6 +430,19 @@ ORDER: Sequence[Rule] = [
         ),
     ),
     Rule(
+        "A success that comes late does so too.",
+        f"{STORE}/settling.py",
+        "unblock(tx, gaps_left_by(written))",
+        "unblock(tx, gaps_left_by(row for row in written if row.id not in late))",
+        (
+            *_tests(
+                f"{CONTRACT}/test_races_of_outcomes.py",
+                "a_head_that_leaves_while_a_claim_marks_the_rows_behind_it_clears_the_mark",
+            ),
+            *_tests(f"{CONTRACT}/test_blocked_marks.py", "a_late_success_of_a_parked_head_unblocks_the_next"),
+        ),
+    ),
+    Rule(
         "So does an expiry.",
         f"{STORE}/sweeping.py",
         "    unblock(tx, gaps_left_by(rows))\n",
@@ -479,6 +514,20 @@ UPKEEP: Sequence[Rule] = [
         _tests(f"{CONTRACT}/test_sweeping.py", "what_a_dead_process_was_sending_is_rescued_at_once_and_nothing_else"),
     ),
     Rule(
+        "It passes over what that process was settling or extending when it died: the database may be at it still.",
+        f"{STORE}/sweeping.py",
+        'm.c.lease_owner == bindparam("owner"))\n        .order_by(m.c.lease_until, m.c.seq)\n'
+        '        .limit(bindparam("limit"))\n        .with_for_update(skip_locked=True)',
+        'm.c.lease_owner == bindparam("owner"))\n        .order_by(m.c.lease_until, m.c.seq)\n'
+        '        .limit(bindparam("limit"))',
+        _tests(
+            f"{CONTRACT}/test_races_of_late_outcomes.py",
+            "the_parents_rescue_passes_over_a_row_that_is_being_settled",
+            "the_parents_rescue_passes_over_a_row_whose_heartbeat_is_under_way_and_then_brings_it_back",
+        ),
+        POSTGRESQL,
+    ),
+    Rule(
         "A parent makes due again what its dead process claimed, may not have published, and nobody has taken.",
         f"{STORE}/claiming.py",
         "m.c.lease_until >= since)",
@@ -489,16 +538,28 @@ UPKEEP: Sequence[Rule] = [
         ),
     ),
     Rule(
-        "Expiry, pruning and recalls lock the rows they mean, pass over those of others, and look again before they write.",
+        "Expiry, pruning, blanking and recalls lock the rows they mean, pass over those of others, and look again before they"
+        " write.",
         f"{STORE}/conditions.py",
         '.limit(bindparam("limit")).with_for_update(skip_locked=True)\n    batch = rows.cte("batch")\n'
         "    return and_(m.c.seq.in_(select(batch.c.seq)), meant)",
         '.limit(bindparam("limit"))\n    batch = rows.cte("batch")\n    return m.c.seq.in_(select(batch.c.seq))',
-        _tests(
-            f"{CONTRACT}/test_races_of_outcomes.py",
-            "a_recall_passes_over_a_row_that_is_being_taken",
-            "a_prune_passes_over_a_row_that_is_being_replayed",
-            "a_head_that_expires_after_a_claim_marked_the_rows_behind_it_clears_the_mark",
+        (
+            *_tests(
+                f"{CONTRACT}/test_races_of_outcomes.py",
+                "a_recall_passes_over_a_row_that_is_being_taken",
+                "a_prune_passes_over_a_row_that_is_being_replayed",
+                "a_head_that_expires_after_a_claim_marked_the_rows_behind_it_clears_the_mark",
+            ),
+            *_tests(
+                f"{CONTRACT}/test_races_of_late_outcomes.py",
+                "an_expiry_passes_over_a_row_whose_late_success_is_being_recorded",
+            ),
+            *_tests(
+                f"{CONTRACT}/test_races_of_operators.py",
+                "a_blank_passes_over_a_row_that_is_being_replayed",
+                "a_blank_passes_over_a_row_whose_late_success_is_being_recorded",
+            ),
         ),
         POSTGRESQL,
     ),
@@ -507,8 +568,37 @@ UPKEEP: Sequence[Rule] = [
         f"{STORE}/operating.py",
         "_meant(tx, wanted, limit, able).with_for_update())",
         "_meant(tx, wanted, limit, able))",
-        _tests(f"{CONTRACT}/test_races.py", "a_cancel_waits_for_a_take_and_is_refused"),
+        (
+            *_tests(f"{CONTRACT}/test_races.py", "a_cancel_waits_for_a_take_and_is_refused"),
+            *_tests(
+                f"{CONTRACT}/test_races_of_operators.py",
+                "a_replay_that_waits_for_a_blank_is_refused",
+                "a_replay_of_all_that_is_parked_passes_by_what_turns_out_to_be_delivered",
+                "a_resolve_that_waits_for_a_late_success_changes_nothing",
+            ),
+        ),
         POSTGRESQL,
+    ),
+    Rule(
+        "It changes only what it has not refused: what was delivered meanwhile is not resolved, and so sent again.",
+        f"{STORE}/operating.py",
+        "if _resolve_refusal(row, sent=sent) is None]",
+        "if True]",
+        _tests(f"{CONTRACT}/test_races_of_operators.py", "a_resolve_that_waits_for_a_late_success_changes_nothing"),
+    ),
+    Rule(
+        "Who closes what another has closed in the same moment writes over it.",
+        f"{STORE}/gating.py",
+        '            "closed_until": new.closed_until,\n            "reason": new.reason,\n            "actor": new.actor,\n',
+        '            "closed_until": g.c.closed_until,\n',
+        _tests(f"{CONTRACT}/test_races_of_operators.py", "of_two_pauses_at_once_the_later_stands"),
+    ),
+    Rule(
+        "An upgrade stands as a whole or not at all, whatever rows there are and wherever its process dies.",
+        f"{STORE}/migrating.py",
+        "        _migrate(store, connection, revision or REVISIONS[-1])\n",
+        '        _migrate(store, connection, revision or REVISIONS[-1])\n        connection.exec_driver_sql("commit")\n',
+        _tests("tests/crash/test_upgrade.py", "a_process_killed_in_the_upgrade_leaves_all_of_it_or_nothing"),
     ),
     Rule(
         "Where writers run side by side, nothing is counted while an earlier commit may be missing.",
@@ -583,6 +673,43 @@ ENQUEUES: Sequence[Rule] = [
         ),
         NEITHER,
     ),
+    Rule(
+        "What PostgreSQL ends for a deadlock is run again: each verb is fenced, so that this is harmless.",
+        f"{STORE}/driver_errors.py",
+        "error.connection_invalidated or _sqlstate(error) in _DEADLOCK",
+        "error.connection_invalidated",
+        _tests(f"{CONTRACT}/test_concurrency.py", "a_deadlock_is_run_again_and_not_told"),
+        POSTGRESQL,
+    ),
+    Rule(
+        "So is what lost its connection.",
+        f"{STORE}/driver_errors.py",
+        "error.connection_invalidated or _sqlstate(error) in _DEADLOCK",
+        "_sqlstate(error) in _DEADLOCK",
+        _tests(f"{CONTRACT}/test_concurrency.py", "a_connection_that_the_server_closed_is_replaced"),
+        POSTGRESQL,
+    ),
+    Rule(
+        "No connection crosses a fork: the child's store leaves those of its parent alone.",
+        f"{STORE}/sqlstore.py",
+        "        self.engine.dispose(close=False)\n",
+        "        return\n",
+        _tests(f"{CONTRACT}/test_connections.py", "a_child_process_forgets_its_parents_connections"),
+    ),
+    Rule(
+        "An outbox sees to that itself, in every process that is forked from its own.",
+        "outbox/outbox.py",
+        "            here.store.after_fork()\n",
+        "",
+        _tests("tests/integration/test_forked.py", "a_child_uses_no_connection_of_its_parent"),
+    ),
+    Rule(
+        "Nor does an outcome: the parent records what it kept, and no child of it.",
+        "outbox/outbox.py",
+        "            here.delivery = here.delivery.in_child()\n",
+        "",
+        _tests("tests/integration/test_forked.py", "a_child_has_no_outcome_of_its_parent_to_record"),
+    ),
 ]
 
 BATCHES: Sequence[Rule] = [
@@ -624,6 +751,26 @@ BATCHES: Sequence[Rule] = [
         "ended = [*self._kept_so_far(), *ended]",
         "ended = [*ended]",
         _tests(f"{LOOPS}/test_recording.py", "a_process_that_holds_an_outcome_begins_nothing_new"),
+        NEITHER,
+    ),
+    Rule(
+        "An interrupted task records what it has gathered before it leaves.",
+        "outbox/delivery_loop.py",
+        "        if ended := self._unwritten.take_ended():\n            self._means.recorder.record(ended)\n",
+        "",
+        _tests(f"{LOOPS}/test_recording.py", "an_interrupted_task_records_the_group_that_it_has_gathered"),
+        NEITHER,
+    ),
+    Rule(
+        "What could not be recorded so far is recorded when the process ends.",
+        "outbox/recording.py",
+        "self.record(()) if self._kept else Recorded()",
+        "Recorded()",
+        _tests(
+            f"{LOOPS}/test_recording.py",
+            "what_was_kept_is_recorded_at_the_close",
+            "an_interruption_in_the_midst_of_a_settle_loses_no_outcome",
+        ),
         NEITHER,
     ),
     Rule(

@@ -1,12 +1,14 @@
 """The outbox in a page of plain Python: what every verb does to a row, without SQL, locks, indexes or hints."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from outbox.lifecycle import ACTIVE, CANCELLABLE, DUE, EXPIRABLE, REPLAYABLE, TERMINAL, Status
 from outbox.message import Claim
 from outbox.policy.retry import Verdict
-from outbox.store.claiming import LONGEST_HORIZON_MS, SHORTEST_HORIZON_MS
+from outbox.store.claiming import CLOSED_UNTIL_RESUMED_MS, LONGEST_HORIZON_MS, SHORTEST_HORIZON_MS
+
+WHOLE_CHANNEL = ""
 
 
 @dataclass
@@ -16,6 +18,7 @@ class Row:
     id: str
     seq: int
     key: str | None
+    target: str
     is_final: bool
     ttl_ms: int | None
     due_at: int
@@ -32,22 +35,58 @@ class Row:
 
 @dataclass
 class Model:
-    """All rows by their id, in the order of their enqueue, and the time."""
+    """All rows by their id, in the order of their enqueue, the pauses, and the time.
+
+    What is postponed or hastened for a pause is not said to the row: a store leaves alone what it knows to wait for another row
+    anyway. So it is told which ones were, and says whether that may be.
+    """
 
     now: int
     rows: dict[str, Row] = field(default_factory=dict)
+    pauses: dict[str, int | None] = field(default_factory=dict)
     last_seq: int = 0
 
-    def enqueue(self, name: str, *, key: str | None, is_final: bool, delay_ms: int, ttl_ms: int | None) -> None:
+    def enqueue(self, name: str, *, key: str | None, target: str, is_final: bool, delay_ms: int, ttl_ms: int | None) -> None:
         self.last_seq += 1
         due_at = self.now + delay_ms
         expires_at = None if ttl_ms is None else due_at + ttl_ms
-        self.rows[name] = Row(name, self.last_seq, key, is_final, ttl_ms, due_at, expires_at)
+        self.rows[name] = Row(name, self.last_seq, key, target, is_final, ttl_ms, due_at, expires_at)
 
-    def claim(self, per_key: int, owner: str) -> list[str]:
+    def closed(self) -> dict[str, int | None]:
+        """The targets that take nothing now, or the whole channel, and until when."""
+        return {target: until for target, until in self.pauses.items() if until is None or until > self.now}
+
+    def pause(self, target: str, for_ms: int | None) -> None:
+        self.pauses[target] = None if for_ms is None else self.now + for_ms
+
+    def resume(self, target: str | None, hastened: Collection[str]) -> int:
+        """Removes the pause of one target, of the channel, or all; what was put off for a target is due."""
+        resumed = [each for each in self.pauses if target in (None, each)]
+        for each in resumed:
+            del self.pauses[each]
+        put_off = [
+            row for row in self.rows.values()
+            if row.status in DUE and row.lease > 0 and row.due_at > self.now
+            and row.target in resumed and row.target != WHOLE_CHANNEL
+        ]  # fmt: skip
+        self._check(hastened, put_off)
+        for name in hastened:
+            self.rows[name].due_at = self.now
+        return len(resumed)
+
+    def postpone(self, closed: Mapping[str, int | None], postponed: Collection[str]) -> None:
+        """What a claim meets of closed targets has to wait, with a new lease: a copy from before is worth nothing."""
+        self._check(postponed, [row for row in self.rows.values() if self._is_due(row) and row.target in closed])
+        for name in postponed:
+            row = self.rows[name]
+            until = closed[row.target]
+            row.due_at = self.now + CLOSED_UNTIL_RESUMED_MS if until is None else until
+            row.lease += 1
+
+    def claim(self, per_key: int, owner: str, closed: Mapping[str, int | None]) -> list[str]:
         """Everything that is due and at the head of its key, with those behind it that may travel along."""
         heads = [row for row in self.rows.values() if self._is_due(row) and self._blocker(row) is None]
-        chosen = [row for head in heads for row in (head, *self._followers(head, per_key - 1))]
+        chosen = [row for head in heads for row in (head, *self._followers(head, per_key - 1, closed))]
         for row in chosen:
             row.status, row.owner, row.until = Status.DISPATCHED, owner, self.now + SHORTEST_HORIZON_MS
         return sorted(row.id for row in chosen)
@@ -176,7 +215,7 @@ class Model:
                 return other
         return None
 
-    def _followers(self, head: Row, room: int) -> list[Row]:
+    def _followers(self, head: Row, room: int, closed: Collection[str]) -> list[Row]:
         if head.key is None or head.is_unknown:
             return []
         behind = [row for row in self._of_key(head) if row.status in ACTIVE and row.seq > head.seq][:room]
@@ -184,10 +223,14 @@ class Model:
         for row in behind:
             if not self._holds_back(row):
                 continue
-            if not self._is_due(row) or row.is_unknown:
+            if not self._is_due(row) or row.is_unknown or row.target in closed:
                 break
             following.append(row)
         return following
+
+    def _check(self, met: Collection[str], meant: Collection[Row]) -> None:
+        """All that were met are meant, and of those that are meant at least the ones that wait for no other row were met."""
+        assert {row.id for row in meant if self._blocker(row) is None} <= set(met) <= {row.id for row in meant}
 
     def _may_start(self, row: Row, lease: int) -> bool:
         is_there = row.status is Status.DISPATCHED or (row.status is Status.QUEUED and row.due_at <= self.now)

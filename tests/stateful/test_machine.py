@@ -1,6 +1,6 @@
 """Whatever happens, in whatever order: a small model, SQLite and PostgreSQL agree after every step, and everything ends."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -13,7 +13,7 @@ from sqlalchemy import delete, select
 from outbox.lifecycle import DUE, EXPIRABLE, REPLAYABLE, TERMINAL, Status
 from outbox.message import Claim, Message
 from outbox.policy.retry import Verdict
-from outbox.store.records import NewRow
+from outbox.store.records import GateKind, NewRow
 from outbox.store.sqlstore import SQLStore
 from outbox.testing import FakeClock
 from outbox.testing.clock import START_MS
@@ -40,11 +40,13 @@ from tests.contract.steps import (
     settle,
     take,
 )
-from tests.stateful.model import Model
+from tests.stateful.model import WHOLE_CHANNEL, Model
 
 _Answer = TypeVar("_Answer")
 
 OWNERS = ["worker-1", "worker-2"]
+TARGETS = ["here", "here", "there"]
+PLACES = [WHOLE_CHANNEL, "here", "there", "there"]
 VERDICTS = [DELIVERED, DELIVERED, RETRY, DEAD, PARKED, DEFERRED, WITHHELD]
 LONGEST_MS = 2 * RUN_LEASE_MS
 
@@ -54,13 +56,14 @@ class Order:
     """What is enqueued."""
 
     key: str | None
+    target: str
     is_final: bool
     delay_ms: int
     ttl_ms: int | None
 
 
 ORDERS = st.builds(
-    Order, st.sampled_from([None, "a", "a", "b"]), st.sampled_from([True, True, False]),
+    Order, st.sampled_from([None, "a", "a", "b"]), st.sampled_from(TARGETS), st.sampled_from([True, True, False]),
     st.sampled_from([0, 0, 0, 10 * SECOND]), st.sampled_from([None, None, 40 * SECOND]),
 )  # fmt: skip
 
@@ -75,7 +78,7 @@ class Machine(RuleBasedStateMachine):
         super().__init__()
         for store in self.stores:
             with store.transaction() as tx:
-                for table in (store.tables.messages, store.tables.attempts, store.tables.operations):
+                for table in (store.tables.messages, store.tables.attempts, store.tables.operations, store.tables.gates):
                     tx.connection.execute(delete(table))
         self.clock.now = START_MS
         self.model = Model(START_MS)
@@ -91,7 +94,10 @@ class Machine(RuleBasedStateMachine):
     def enqueue(self, orders: list[Order]) -> None:
         for order in orders:
             row = self._named(order)
-            self.model.enqueue(row.id, key=order.key, is_final=order.is_final, delay_ms=order.delay_ms, ttl_ms=order.ttl_ms)
+            self.model.enqueue(
+                row.id, key=order.key, target=order.target, is_final=order.is_final, delay_ms=order.delay_ms,
+                ttl_ms=order.ttl_ms,
+            )  # fmt: skip
             for store in self.stores:
                 enqueue(store, row)
 
@@ -103,12 +109,31 @@ class Machine(RuleBasedStateMachine):
                 store.add(connection, [row])
                 connection.rollback()
 
-    @precondition(lambda self: self._any(DUE))
+    @precondition(lambda self: self._any(DUE) and WHOLE_CHANNEL not in self.model.closed())
     @rule(per_key=st.sampled_from([1, 2, 10]), owner=st.sampled_from(OWNERS))
     def claim(self, per_key: int, owner: str) -> None:
-        claims = self._alike(lambda store: sorted(claim(store, per_key=per_key, owner=owner), key=lambda each: each.id))
-        assert ids(claims) == self.model.claim(per_key, owner)
+        """The relay has looked at the pauses."""
+        closed = self.model.closed()
+        before = self._leases()
+        claims = self._alike(
+            lambda store: sorted(claim(store, per_key=per_key, owner=owner, closed=closed), key=lambda each: each.id)
+        )
+        self.model.postpone(closed, _changed(before, self._leases()))
+        assert ids(claims) == self.model.claim(per_key, owner, closed)
         self.broker += claims
+
+    @rule(place=st.sampled_from(PLACES), for_ms=st.sampled_from([None, SECOND, 40 * SECOND]))
+    def pause(self, place: str, for_ms: int | None) -> None:
+        for store in self.stores:
+            store.close(CHANNEL, place, GateKind.PAUSE, for_ms=for_ms, reason="work on the line")
+        self.model.pause(place, for_ms)
+
+    @precondition(lambda self: self.model.pauses)
+    @rule(place=st.sampled_from([None, *PLACES]))
+    def resume(self, place: str | None) -> None:
+        before = self._moments()
+        resumed = self._alike(lambda store: store.reopen(CHANNEL, place))
+        assert resumed == self.model.resume(place, _changed(before, self._moments()))
 
     @precondition(lambda self: self._any({Status.DISPATCHED}))
     @rule(owner=st.sampled_from(OWNERS))
@@ -124,7 +149,7 @@ class Machine(RuleBasedStateMachine):
         recalled = self._alike(lambda store: store.recall(owner, within_ms, 100))
         assert recalled == self.model.recall(owner, within_ms)
 
-    @precondition(lambda self: self._any(DUE))
+    @precondition(lambda self: self._any(DUE) and WHOLE_CHANNEL not in self.model.closed())
     @rule(owner=st.sampled_from(OWNERS))
     def claim_and_take(self, owner: str) -> None:
         """As it goes when nothing comes between."""
@@ -219,10 +244,12 @@ class Machine(RuleBasedStateMachine):
             for row in self.model.rows.values()
         }  # fmt: skip
         assert self._alike(_read) == expected
+        assert self._alike(_pauses) == (self.model.pauses, self.model.closed())
         assert self._alike(lambda store: store.violations(10)) == []
 
     def teardown(self) -> None:
         """From here on everything succeeds: no row may be left that nobody looks at any more. Nobody mends lost marks."""
+        self.resume(None)
         for _ in range(20 + 3 * self.names):
             for row in [row for row in self.model.rows.values() if row.status is Status.PARKED]:
                 self._alike(lambda store, name=row.id: cancel(store, name).changed)
@@ -246,9 +273,15 @@ class Machine(RuleBasedStateMachine):
     def _named(self, order: Order) -> NewRow:
         self.names += 1
         return new_row(
-            id=f"m{self.names:03}", ordering_key=order.key, dispatch_kind="final" if order.is_final else "tool",
-            delay_ms=order.delay_ms, ttl_ms=order.ttl_ms,
+            id=f"m{self.names:03}", ordering_key=order.key, target=order.target,
+            dispatch_kind="final" if order.is_final else "tool", delay_ms=order.delay_ms, ttl_ms=order.ttl_ms,
         )  # fmt: skip
+
+    def _leases(self) -> dict[str, Any]:
+        return {name: columns[1] for name, columns in self._alike(_read).items()}
+
+    def _moments(self) -> dict[str, Any]:
+        return {name: columns[3] for name, columns in self._alike(_read).items()}
 
     def _any(self, statuses: Collection[Status]) -> bool:
         return any(row.status in statuses for row in self.model.rows.values())
@@ -277,6 +310,15 @@ class Machine(RuleBasedStateMachine):
 
 def _decide(message: Message) -> Verdict:
     return RESCUED if message.is_final else DEAD
+
+
+def _changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    return [name for name, value in before.items() if after[name] != value]
+
+
+def _pauses(store: SQLStore) -> tuple[dict[str, int | None], dict[str, int | None]]:
+    """All that stand, and those that hold now."""
+    return tuple({gate.target: gate.closed_until for gate in store.gates(closed_only=only)} for only in (False, True))
 
 
 def _read(store: SQLStore) -> dict[str, tuple[Any, ...]]:

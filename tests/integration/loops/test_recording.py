@@ -12,7 +12,7 @@ from sqlalchemy import event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DataError
 
-from outbox import Attempt, Message, NewMessage, Outbox, PermanentFailure, Receipt, RetryLater
+from outbox import Attempt, Message, NewMessage, Outbox, PermanentFailure, Receipt, RetryLater, unwritten
 from outbox.errors import DatabaseBusy, DatabaseUnavailable
 from outbox.lifecycle import Status
 from outbox.message import Claim
@@ -458,6 +458,35 @@ def interrupt_after_the_first_send(outbox: Outbox, chat: Chat) -> None:
             raise Interrupted
 
     event.listen(outbox.store.engine, "before_cursor_execute", interrupt)
+
+
+@BOTH
+def test_an_interrupted_task_records_the_group_that_it_has_gathered(
+    outbox: Outbox, kind: type[Chat], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One send has ended and waits for others to be recorded with it; the other is under way."""
+    monkeypatch.setattr(unwritten, "GROUP_AGE_S", 3600.0)
+    held, gathered = Held(), []
+
+    async def slow(_message: Message, _attempt: Attempt) -> None:
+        while not held.let_go.is_set():
+            await asyncio.sleep(0.005)
+
+    outbox.register(kind(behaviour={"1": slow if kind is AsyncChat else held}, concurrency=2))
+    ids = enqueue_many(outbox, 2)
+    add = unwritten.Unwritten.add
+    monkeypatch.setattr(unwritten.Unwritten, "add", lambda self, ended: (gathered.append(ended), add(self, ended)))
+
+    def interrupt() -> bool:
+        if gathered:
+            raise Interrupted
+        return False
+
+    with pytest.raises(Interrupted):
+        deliver(outbox, should_stop=interrupt)
+    assert statuses(outbox, ids) == ["delivered", "sending"]
+    held.let_go.set()
+    await_condition(lambda: statuses(outbox, ids) == ["delivered"] * 2, "the other outcome")
 
 
 def test_an_interruption_in_the_midst_of_a_settle_loses_no_outcome(outbox: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
