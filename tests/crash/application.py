@@ -110,11 +110,11 @@ class Plain(Channel):
             raise NotReady(said["verdict"])
         if status != 200:
             raise PermanentFailure(said["verdict"])
-        return Receipt(details=said)
+        return Receipt(str(said["id"]))
 
     def find_delivery(self, message: Message) -> Receipt | bool:
         _, said = self._ask("GET", f"/?key={message.key}", self.timeout)
-        return Receipt(details=said) if said["accepted"] else False
+        return Receipt(str(said["id"])) if said["id"] is not None else False
 
     def _ask(self, method: str, path: str, timeout_s: float, body: str = "", headers: dict[str, str] | None = None) -> Any:
         connection = HTTPConnection(self._address, timeout=timeout_s)
@@ -186,5 +186,6 @@ def create_under_fire() -> Celery:
     for module, name, value in CLOCKS:
         setattr(module, name, value)
     settings = Settings.from_environment()
-    Plans(Path(settings.plans), settings.role).obey()
-    return create(settings)[0]
+    app, outbox = create(settings)
+    Plans(Path(settings.plans), settings.role, outbox.owner).obey()
+    return app

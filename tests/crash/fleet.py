@@ -69,6 +69,11 @@ class Fleet:
         self.hand = Hand()
         self._nursery = nursery
         self._queues = ",".join(f"outbox.{channel.name}" for channel in channels(self.settings.receiver))
+        in_a_process = 1 if pool == "prefork" else deliveries
+        self.at_once = {it.name: it.concurrency * in_a_process for it in self.outbox.channels}
+        """By channel, how many sends a process of the delivery node may have under way: it takes no row before it has a slot
+        for its send, nor another one without recording what has ended.
+        """
         self.relay = self._worker("relay", pool, "outbox.relay", 2, through)
         self.delivery = self._worker("delivery", pool, self._queues, deliveries, through)
         self.beat = self._node("beat", ["beat", "-s", str(directory / "schedule"), "-l", "WARNING"], "")

@@ -6,9 +6,9 @@ from itertools import count
 
 from outbox import Message, Outbox
 from tests.crash import arming
+from tests.crash.evidence import Evidence
 from tests.crash.fleet import Fleet
 from tests.crash.hand import enqueue
-from tests.crash.oracle import Evidence
 from tests.crash.workloads import Order
 
 KILLED = -9
@@ -81,6 +81,7 @@ class History:
             effects=[name for name in fleet.effects() if name in ids],
             deeds=self.deeds(),
             violations=[f"{found.id} is {found.status}: {found.problem}" for found in fleet.outbox.store.violations(10)],
+            at_once=fleet.at_once,
         )
 
     def _named(self, orders: Iterable[Order]) -> list[dict[str, object]]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from tests.crash import workloads
 from tests.crash.arming import Act
+from tests.crash.copies import Copies
 from tests.crash.workloads import Workload
 
 BOTH = ("before_commit", "committed")
@@ -45,6 +46,11 @@ class Cell:
     after: Sequence[Deed] = ()
     pools: Sequence[str] = ("prefork", "threads")
     title: str = ""
+
+    @property
+    def copies(self) -> Copies:
+        """Which second copies it may leave."""
+        return Copies.OF_THE_DEAD if self.may_repeat else Copies.NONE
 
     @property
     def name(self) -> str:

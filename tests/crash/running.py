@@ -98,7 +98,7 @@ class Run:
         return any(deed.checkpoint == self._cell.checkpoint.partition("@")[0] for deed in self._history.deeds())
 
     def _result(self, rested_at: float) -> Result:
-        findings = judge(self._history.evidence(), may_repeat=self._cell.may_repeat)
+        findings = judge(self._history.evidence(), self._cell.copies)
         died_at = [deed.at for deed in self._history.deeds()]
         recovery_s = round(max(0.0, rested_at - max(died_at, default=rested_at)), 2)
         return Result(

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.crash.oracle import Fate
+from tests.crash.evidence import Fate
 
 
 @dataclass(frozen=True)
