@@ -65,7 +65,8 @@ class Settings:
     broker: str
     receiver: str
     plans: str
-    naive: bool = False
+    without_fences: str = ""
+    """Which of the stores of :mod:`tests.crash.naive` to work on, if any."""
     role: str = ""
     clock: str = ""
     """A file that says by how many milliseconds the host's clock is wrong; without one it is right."""
@@ -175,8 +176,8 @@ def create(settings: Settings) -> tuple[Celery, Outbox]:
     )
     clock = WrongClock(Path(settings.clock)) if settings.clock else None
     outbox = Outbox(settings.database, channels=channels(settings.receiver), clock=clock)
-    if settings.naive:
-        naive.disarm(outbox)
+    if settings.without_fences:
+        naive.disarm(outbox, settings.without_fences)
     install(app, outbox, relay_interval_s=TICK_S, maintain_interval_s=TICK_S)
     return app, outbox
 

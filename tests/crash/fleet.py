@@ -32,7 +32,7 @@ class Fleet:
     """On an empty database, with a broker of its own."""
 
     def __init__(
-        self, database: str, broker: str, pool: str, directory: Path, nursery: Nursery, *, is_naive: bool = False,
+        self, database: str, broker: str, pool: str, directory: Path, nursery: Nursery, *, without_fences: str = "",
         deliveries: int = 1, line: Proxy | None = None, through: Mapping[str, str] | None = None, has_clocks: bool = False,
         server: OwnPostgresServer | None = None,
     ) -> None:  # fmt: skip
@@ -55,7 +55,7 @@ class Fleet:
         self._receiver = _receiver(directory / "ledger.db")
         assert self._receiver.stdout is not None
         self.settings = Settings(
-            database, broker, self._receiver.stdout.readline().strip(), str(plans), naive=is_naive,
+            database, broker, self._receiver.stdout.readline().strip(), str(plans), without_fences=without_fences,
             clock=str(self.clock) if has_clocks else "",
         )  # fmt: skip
         self.ledger = Ledger(directory / "ledger.db")
