@@ -153,6 +153,7 @@ def channels(receiver: str) -> Iterator[Channel]:
     yield Webhook("crowd", **reach, **brief, concurrency=8)
     yield Plain("ordered", receiver, ordered=True)
     yield Plain("single", receiver, batch_size=1)
+    yield Plain("capped", receiver, batch_size=1, max_in_flight=2)
     yield Plain("sluggish", receiver, batch_size=1, steps_aside=True)
     yield Plain("parking", receiver, on_unknown=OnUnknown.PARK)
     yield Plain("asking", receiver, on_unknown=OnUnknown.RECONCILE)

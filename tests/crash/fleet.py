@@ -60,7 +60,7 @@ class Fleet:
         )  # fmt: skip
         self.ledger = Ledger(directory / "ledger.db")
         self.outbox = create(self.settings)[1]
-        self.outbox.on_commit = None
+        self._nudge, self.outbox.on_commit = self.outbox.on_commit, None
         self.outbox.upgrade_schema()
         with self.outbox.store.engine.begin() as connection:
             connection.execute(text("create table orders (id varchar(36) primary key, name text)"))
@@ -124,6 +124,15 @@ class Fleet:
             yield
         finally:
             self.nodes.append(node)
+
+    @contextmanager
+    def nudging(self) -> Iterator[None]:
+        """What is committed in the block is nudged for, as it is in production; what is committed otherwise waits for beat."""
+        self.outbox.on_commit = self._nudge
+        try:
+            yield
+        finally:
+            self.outbox.on_commit = None
 
     def until(self, condition: Callable[[], object], what: str | Callable[[], str], *, patience_s: float = PATIENCE_S) -> None:
         """Wait, and meanwhile start what has died."""

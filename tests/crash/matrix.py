@@ -40,6 +40,10 @@ class Cell:
     """A checkpoint at which a node has died before: one of deliveries, or the pool process of whoever ``checkpoint`` names."""
     held: bool = False
     """Whether the relay is away until leases or lifetimes have run out, so that maintenance meets something at once."""
+    unrelayed: int = 0
+    """How many of the deaths come while there is no relay: the application nudges, once for each, and delivery tasks claim."""
+    comes_back: bool = False
+    """Whether what the dead process had claimed is due again before there is a relay: its node has seen it die."""
     before: Sequence[Deed] = ()
     waiting: Sequence[Deed] = ()
     """Done while the messages wait."""
@@ -58,9 +62,9 @@ class Cell:
         return f"{self.checkpoint} {self.title}".strip()
 
 
-def _both(verb: str, **options: Any) -> list[Cell]:
-    """Both sides of a verb's commit."""
-    return [Cell(f"{verb}.{side}", **options) for side in BOTH]
+def _both(verb: str, role: str = "", **options: Any) -> list[Cell]:
+    """Both sides of a verb's commit; with ``role``, in nodes of that role alone."""
+    return [Cell(f"{verb}.{side}{role and '@'}{role}", **options) for side in BOTH]
 
 
 def _around(verb: str, workload: Workload, **options: Any) -> list[Cell]:
@@ -86,6 +90,12 @@ CELLS: Sequence[Cell] = [
     Cell("publish.done"),
     Cell("redispatch.before_commit", hits=(1, 2), prelude="task.received"),
     Cell("redispatch.committed", hits=(1, 2), prelude="task.received"),
+    # A delivery task that claims by itself what is due, and one that claims in the place of what has ended.
+    *_both("claim", "delivery", hits=(1, 2), unrelayed=2, title="(of a pull)"),
+    Cell("claim.committed@delivery", hits=(1,), unrelayed=1, comes_back=True, title="(recalled)", pools=("prefork",)),
+    *_both("recall", "delivery", hits=(1,), unrelayed=1, prelude="claim.committed", title="(of a pull)", pools=("prefork",)),
+    Cell("claim.committed@delivery", workloads.capped, hits=(2, 4), unrelayed=1, title="(of a refill)"),
+    Cell("publish.next@delivery", workloads.capped, hits=(2, 4), unrelayed=1, title="(of a refill)"),
     # A delivery.
     Cell("task.received"),
     *_both("take"),
@@ -114,14 +124,8 @@ CELLS: Sequence[Cell] = [
     Cell("settle.before_commit", workloads.asking, hits=(1, 2), title="(asks)"),
     # Maintenance.
     *_both("rescue", hits=(1, 2), prelude="send.before", held=True),
-    *(
-        Cell(f"rescue.{side}@delivery", hits=(1,), prelude="send.before", title="(of a pool process)", pools=("prefork",))
-        for side in BOTH
-    ),
-    *(
-        Cell(f"recall.{side}@relay", hits=(1,), prelude="claim.committed", title="(of a pool process)", pools=("prefork",))
-        for side in BOTH
-    ),
+    *_both("rescue", "delivery", hits=(1,), prelude="send.before", title="(of a pool process)", pools=("prefork",)),
+    *_both("recall", "relay", hits=(1,), prelude="claim.committed", title="(of a pool process)", pools=("prefork",)),
     *_both("expire", workload=workloads.late, hits=(1, 2), held=True),
     *_both("prune", workload=workloads.fleeting, hits=(1,)),
     *_both("blank", workload=workloads.blanking, hits=(1,)),

@@ -52,6 +52,8 @@ class Run:
         if cell.by_hand:
             assert not history.commit_by_hand(cell.workload()), "the application lives"
             assert history.commit_by_hand(cell.workload())
+        elif cell.unrelayed:
+            self._do_without_a_relay()
         else:
             history.commit(cell.workload())
         if cell.held:
@@ -62,11 +64,23 @@ class Run:
         for deed in cell.after:
             self._operate(deed)
             fleet.rest(history.ids())
-        if cell.hits:
-            fleet.until(self._has_died, lambda: f"a death at {cell.name}\n{fleet.logs()}")
+        self._await_deaths(len(cell.hits))
         rested_at = time.time()
         fleet.plans.lift()
         return self._result(rested_at)
+
+    def _do_without_a_relay(self) -> None:
+        """Nobody but a delivery task can claim; and nobody but the node of one that has died can make due what it claimed."""
+        fleet, history = self._fleet, self._history
+        with fleet.without(fleet.relay):
+            for deaths in range(1, self._cell.unrelayed + 1):
+                history.commit(self._cell.workload(), nudges=True)
+                self._await_deaths(deaths)
+            if self._cell.comes_back:
+                fleet.until(
+                    lambda: Status.DISPATCHED not in fleet.statuses(history.ids()).values(),
+                    lambda: f"the return of what was claimed, and there are {fleet.statuses(history.ids())}\n{fleet.logs()}",
+                )
 
     def _hold(self) -> None:
         """Keep relay and maintenance away until something of theirs is ripe; then let them come, to die of it."""
@@ -94,8 +108,13 @@ class Run:
                 return
         raise AssertionError(f"{deed.verb} never came to its end")
 
-    def _has_died(self) -> bool:
-        return any(deed.checkpoint == self._cell.checkpoint.partition("@")[0] for deed in self._history.deeds())
+    def _await_deaths(self, count: int) -> None:
+        """As many as that at the cell's own checkpoint."""
+        checkpoint = self._cell.checkpoint.partition("@")[0]
+        self._fleet.until(
+            lambda: sum(deed.checkpoint == checkpoint for deed in self._history.deeds()) >= count,
+            lambda: f"death {count} at {self._cell.name}\n{self._fleet.logs()}",
+        )
 
     def _result(self, rested_at: float) -> Result:
         findings = judge(self._history.evidence(), self._cell.copies)

@@ -41,6 +41,11 @@ def singles() -> Iterator[Order]:
     yield from (Order("single") for _ in range(5))
 
 
+def capped() -> Iterator[Order]:
+    """More than their channel may have in flight: each that ends makes room for another."""
+    yield from (Order("capped") for _ in range(8))
+
+
 def crowd() -> Iterator[Order]:
     """Many under way at once."""
     yield from (Order("crowd") for _ in range(32))
