@@ -32,7 +32,7 @@ class Fleet:
     """On an empty database, with a broker of its own."""
 
     def __init__(
-        self, database: str, broker: str, pool: str, directory: Path, nursery: Nursery, *, is_naive: bool = False,
+        self, database: str, broker: str, pool: str, directory: Path, nursery: Nursery, *, without_fences: str = "",
         deliveries: int = 1, line: Proxy | None = None, through: Mapping[str, str] | None = None, has_clocks: bool = False,
         server: OwnPostgresServer | None = None,
     ) -> None:  # fmt: skip
@@ -55,12 +55,12 @@ class Fleet:
         self._receiver = _receiver(directory / "ledger.db")
         assert self._receiver.stdout is not None
         self.settings = Settings(
-            database, broker, self._receiver.stdout.readline().strip(), str(plans), naive=is_naive,
+            database, broker, self._receiver.stdout.readline().strip(), str(plans), without_fences=without_fences,
             clock=str(self.clock) if has_clocks else "",
         )  # fmt: skip
         self.ledger = Ledger(directory / "ledger.db")
         self.outbox = create(self.settings)[1]
-        self.outbox.on_commit = None
+        self._nudge, self.outbox.on_commit = self.outbox.on_commit, None
         self.outbox.upgrade_schema()
         with self.outbox.store.engine.begin() as connection:
             connection.execute(text("create table orders (id varchar(36) primary key, name text)"))
@@ -69,6 +69,11 @@ class Fleet:
         self.hand = Hand()
         self._nursery = nursery
         self._queues = ",".join(f"outbox.{channel.name}" for channel in channels(self.settings.receiver))
+        in_a_process = 1 if pool == "prefork" else deliveries
+        self.at_once = {it.name: it.concurrency * in_a_process for it in self.outbox.channels}
+        """By channel, how many sends a process of the delivery node may have under way: it takes no row before it has a slot
+        for its send, nor another one without recording what has ended.
+        """
         self.relay = self._worker("relay", pool, "outbox.relay", 2, through)
         self.delivery = self._worker("delivery", pool, self._queues, deliveries, through)
         self.beat = self._node("beat", ["beat", "-s", str(directory / "schedule"), "-l", "WARNING"], "")
@@ -119,6 +124,15 @@ class Fleet:
             yield
         finally:
             self.nodes.append(node)
+
+    @contextmanager
+    def nudging(self) -> Iterator[None]:
+        """What is committed in the block is nudged for, as it is in production; what is committed otherwise waits for beat."""
+        self.outbox.on_commit = self._nudge
+        try:
+            yield
+        finally:
+            self.outbox.on_commit = None
 
     def until(self, condition: Callable[[], object], what: str | Callable[[], str], *, patience_s: float = PATIENCE_S) -> None:
         """Wait, and meanwhile start what has died."""

@@ -12,6 +12,9 @@ from tests.crash.history import History
 from tests.crash.matrix import Cell, Deed, acts
 from tests.crash.oracle import judge
 
+MOST_WAVES = 4
+"""Of the same workload, for hits that come with work: a row is stamped once, a slow task steps aside once."""
+
 
 @dataclass(frozen=True)
 class Result:
@@ -52,6 +55,8 @@ class Run:
         if cell.by_hand:
             assert not history.commit_by_hand(cell.workload()), "the application lives"
             assert history.commit_by_hand(cell.workload())
+        elif cell.unrelayed:
+            self._do_without_a_relay()
         else:
             history.commit(cell.workload())
         if cell.held:
@@ -62,11 +67,33 @@ class Run:
         for deed in cell.after:
             self._operate(deed)
             fleet.rest(history.ids())
-        if cell.hits:
-            fleet.until(self._has_died, lambda: f"a death at {cell.name}\n{fleet.logs()}")
+        self._make_for_every_death()
+        fleet.rest(history.ids())
         rested_at = time.time()
         fleet.plans.lift()
         return self._result(rested_at)
+
+    def _do_without_a_relay(self) -> None:
+        """Nobody but a delivery task can claim; and nobody but the node of one that has died can make due what it claimed."""
+        fleet, history = self._fleet, self._history
+        with fleet.without(fleet.relay):
+            for deaths in range(1, self._cell.unrelayed + 1):
+                history.commit(self._cell.workload(), nudges=True)
+                self._await_deaths(deaths)
+            if self._cell.comes_back:
+                fleet.until(
+                    lambda: Status.DISPATCHED not in fleet.statuses(history.ids()).values(),
+                    lambda: f"the return of what was claimed, and there are {fleet.statuses(history.ids())}\n{fleet.logs()}",
+                )
+
+    def _make_for_every_death(self) -> None:
+        """Commit more of the same until each planned hit was made, or can be made by services that pass in any case."""
+        planned = len(self._cell.hits)
+        for _ in range(MOST_WAVES):
+            if self._deaths() < planned:
+                self._history.commit(self._cell.workload())
+                self._fleet.rest(self._history.ids())
+        self._await_deaths(planned)
 
     def _hold(self) -> None:
         """Keep relay and maintenance away until something of theirs is ripe; then let them come, to die of it."""
@@ -94,11 +121,16 @@ class Run:
                 return
         raise AssertionError(f"{deed.verb} never came to its end")
 
-    def _has_died(self) -> bool:
-        return any(deed.checkpoint == self._cell.checkpoint.partition("@")[0] for deed in self._history.deeds())
+    def _deaths(self) -> int:
+        """How many died at the cell's own checkpoint."""
+        checkpoint = self._cell.checkpoint.partition("@")[0]
+        return sum(deed.checkpoint == checkpoint for deed in self._history.deeds())
+
+    def _await_deaths(self, count: int) -> None:
+        self._fleet.until(lambda: self._deaths() >= count, lambda: f"death {count} at {self._cell.name}\n{self._fleet.logs()}")
 
     def _result(self, rested_at: float) -> Result:
-        findings = judge(self._history.evidence(), may_repeat=self._cell.may_repeat)
+        findings = judge(self._history.evidence(), self._cell.copies)
         died_at = [deed.at for deed in self._history.deeds()]
         recovery_s = round(max(0.0, rested_at - max(died_at, default=rested_at)), 2)
         return Result(

@@ -17,9 +17,9 @@ from outbox.errors import OutboxError
 from tests.crash import endurance, gauges, workloads
 from tests.crash.arming import Act
 from tests.crash.endurance import PINNED, Sample
+from tests.crash.evidence import Fate
 from tests.crash.fleet import Fleet
 from tests.crash.history import History
-from tests.crash.oracle import Fate
 from tests.crash.receiver import Verdict
 from tests.crash.siege import Siege
 from tests.crash.workloads import Order

@@ -10,6 +10,7 @@ from sqlalchemy import event, make_url, text
 
 from tests.crash import workloads
 from tests.crash.conftest import MakeFleet
+from tests.crash.copies import Copies
 from tests.crash.fleet import Fleet
 from tests.crash.history import History
 from tests.crash.lives import Life, Stage
@@ -137,4 +138,4 @@ def test_a_server_that_fails_amid_the_work_loses_nothing_and_leaves_every_second
         fleet.outbox.store.engine.dispose()
     fleet.rest(history.ids())
 
-    assert judge(history.evidence(), may_repeat=True).problems == []
+    assert judge(history.evidence(), Copies.ON_RECORD).problems == []
