@@ -703,6 +703,22 @@ ASIDE: Sequence[Rule] = [
     ),
 ]
 
+ENDS: Sequence[Rule] = [
+    Rule(
+        "What was taken while the outbox is closed is not begun, and given back.",
+        "outbox/senders.py",
+        "            if not self._is_closed:\n                return self._begin(channel, trains)\n",
+        "            return self._begin(channel, trains)\n",
+        (
+            *_tests("tests/unit/test_senders.py", "what_is_started_after_the_close_comes_back_as_not_begun"),
+            *_tests(
+                f"{LOOPS}/test_unruly_adapters.py", "a_task_that_has_taken_a_message_when_its_outbox_is_closed_sends_nothing"
+            ),
+        ),
+        NEITHER,
+    ),
+]
+
 RULES: Mapping[str, Sequence[Rule]] = {
     "Fences": FENCES,
     "Time": TIME,
@@ -712,4 +728,5 @@ RULES: Mapping[str, Sequence[Rule]] = {
     "Enqueues and locks": ENQUEUES,
     "Delivery in batches": BATCHES,
     "Tasks that step aside": ASIDE,
+    "The end of a process": ENDS,
 }
