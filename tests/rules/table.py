@@ -601,16 +601,20 @@ BATCHES: Sequence[Rule] = [
     Rule(
         "A process that holds an outcome which is not on record begins nothing new.",
         "outbox/recording.py",
-        "ended = [*self._kept_so_far(), *ended]",
-        "ended = [*ended]",
-        _tests(f"{LOOPS}/test_recording.py", "a_process_that_holds_an_outcome_begins_nothing_new"),
+        "self._settle_and_take([*kept, *ended], claims, taker)",
+        "self._settle_and_take(ended, claims, taker)",
+        _tests(
+            f"{LOOPS}/test_recording.py",
+            "a_process_that_holds_an_outcome_begins_nothing_new",
+            "what_is_being_recorded_in_the_background_is_on_record_before_anything_new_begins",
+        ),
         NEITHER,
     ),
     Rule(
         "After a commit whose answer was lost the rows are read again, before a lease is counted as lost.",
         "outbox/recording.py",
-        "ids = settled.recorded | self._recorded_before(ended, settled)",
-        "ids = settled.recorded",
+        "settled, refusal = self._read_again([*kept, *ended], settled)",
+        "refusal = OutboxError()",
         _tests(
             f"{LOOPS}/test_recording.py",
             "invariant_7_a_commit_that_took_effect_and_lost_its_answer_is_no_lost_lease",
