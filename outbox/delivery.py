@@ -89,7 +89,8 @@ class Delivery:
         with self._loops_changed:
             for loop in self._loops:
                 loop.stop()
-        self.senders.close(channels)
+        senders, self.senders = self.senders, Senders()  # what is still at it begins nothing; whoever comes later may
+        senders.close(channels)
         with self._loops_changed:
             self._loops_changed.wait_for(lambda: not self._loops, timeout_s)
         self.recorder.close()

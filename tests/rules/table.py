@@ -748,9 +748,13 @@ BATCHES: Sequence[Rule] = [
     Rule(
         "A process that holds an outcome which is not on record begins nothing new.",
         "outbox/recording.py",
-        "ended = [*self._kept_so_far(), *ended]",
-        "ended = [*ended]",
-        _tests(f"{LOOPS}/test_recording.py", "a_process_that_holds_an_outcome_begins_nothing_new"),
+        "self._settle_and_take([*kept, *ended], claims, taker)",
+        "self._settle_and_take(ended, claims, taker)",
+        _tests(
+            f"{LOOPS}/test_recording.py",
+            "a_process_that_holds_an_outcome_begins_nothing_new",
+            "what_is_being_recorded_in_the_background_is_on_record_before_anything_new_begins",
+        ),
         NEITHER,
     ),
     Rule(
@@ -776,8 +780,8 @@ BATCHES: Sequence[Rule] = [
     Rule(
         "After a commit whose answer was lost the rows are read again, before a lease is counted as lost.",
         "outbox/recording.py",
-        "ids = settled.recorded | self._recorded_before(ended, settled)",
-        "ids = settled.recorded",
+        "settled, refusal = self._read_again([*kept, *ended], settled)",
+        "refusal = OutboxError()",
         _tests(
             f"{LOOPS}/test_recording.py",
             "invariant_7_a_commit_that_took_effect_and_lost_its_answer_is_no_lost_lease",
@@ -890,6 +894,22 @@ ASIDE: Sequence[Rule] = [
     ),
 ]
 
+ENDS: Sequence[Rule] = [
+    Rule(
+        "What was taken while the outbox is closed is not begun, and given back.",
+        "outbox/senders.py",
+        "            if not self._is_closed:\n                return self._begin(channel, trains)\n",
+        "            return self._begin(channel, trains)\n",
+        (
+            *_tests("tests/unit/test_senders.py", "what_is_started_after_the_close_comes_back_as_not_begun"),
+            *_tests(
+                f"{LOOPS}/test_unruly_adapters.py", "a_task_that_has_taken_a_message_when_its_outbox_is_closed_sends_nothing"
+            ),
+        ),
+        NEITHER,
+    ),
+]
+
 RULES: Mapping[str, Sequence[Rule]] = {
     "Fences": FENCES,
     "Time": TIME,
@@ -899,4 +919,5 @@ RULES: Mapping[str, Sequence[Rule]] = {
     "Enqueues and locks": ENQUEUES,
     "Delivery in batches": BATCHES,
     "Tasks that step aside": ASIDE,
+    "The end of a process": ENDS,
 }
