@@ -908,6 +908,22 @@ ENDS: Sequence[Rule] = [
         ),
         NEITHER,
     ),
+    Rule(
+        "A process that ends in good order has its outcomes recorded first.",
+        "outbox/delivery.py",
+        "            self.recorder.close(timeout_s)\n",
+        "            del timeout_s\n",
+        _tests(f"{LOOPS}/test_recording.py", "what_was_kept_is_recorded_when_the_process_ends_in_good_order"),
+        NEITHER,
+    ),
+    Rule(
+        "A worker has its outcomes recorded when its pool's tasks have ended, and not before.",
+        "outbox/integrations/celery/lifetime.py",
+        "            worker.steps.sort(key=lambda step: step is not self)\n",
+        "",
+        _tests("tests/unit/test_ending_worker.py", "a_worker_finishes_when_its_pool_has_stopped"),
+        NEITHER,
+    ),
 ]
 
 RULES: Mapping[str, Sequence[Rule]] = {

@@ -74,9 +74,9 @@ class Lifetime:
         self.end()
 
     def _finish(self, exitcode: int | None = None, **_signal: Any) -> None:
-        """A pool process ends, and would take with it what goes on aside. One that is terminated shall."""
+        """A pool process ends, and would take with it what goes on aside or is not on record. One that is terminated shall."""
         if (exitcode or 0) >= 0:
-            self.outbox.delivery.finish_aside()
+            self.outbox.delivery.finish()
 
 
 def _step(lifetime: Lifetime) -> type[bootsteps.StartStopStep]:
@@ -88,6 +88,12 @@ def _step(lifetime: Lifetime) -> type[bootsteps.StartStopStep]:
         def __init__(self, worker: Any, **options: Any) -> None:
             super().__init__(worker, **options)
             lifetime.begin(worker, scales=bool(options.get("autoscale")))
+
+        def include(self, worker: Any) -> bool:
+            """In front of the worker's other steps. They stop from last to first: the pool's tasks have ended when it does."""
+            is_included = bool(super().include(worker))
+            worker.steps.sort(key=lambda step: step is not self)
+            return is_included
 
         def register_with_event_loop(self, worker: Any, hub: Any) -> None:
             if isinstance(worker.pool, prefork.TaskPool):
@@ -103,7 +109,7 @@ def _step(lifetime: Lifetime) -> type[bootsteps.StartStopStep]:
 
         def stop(self, _worker: Any) -> None:
             lifetime.waiting.end()
-            lifetime.outbox.delivery.finish_aside()  # of pools without processes of their own
+            lifetime.outbox.delivery.finish()  # of pools without processes of their own
 
         def terminate(self, worker: Any) -> None:
             self.stop(worker)

@@ -3,6 +3,7 @@
 import asyncio
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -242,6 +243,35 @@ def test_what_was_kept_is_recorded_at_the_close(locked: tuple[Outbox, WriteLock]
     lock.release()
     outbox.close()
     assert statuses(outbox, [message_id]) == ["delivered"]
+
+
+def test_what_was_kept_is_recorded_when_the_process_ends_in_good_order(
+    locked: tuple[Outbox, WriteLock], caplog: pytest.LogCaptureFixture
+) -> None:
+    outbox, lock = locked
+    outbox.register(Chat(behaviour=lambda _m, _a: lock.hold()))
+    (message_id,) = enqueue_many(outbox, 1)
+    with pytest.raises(DatabaseBusy):
+        deliver(outbox)
+    end = InThread(outbox.delivery.finish)
+    time.sleep(0.2)
+    assert end.running
+    lock.release()
+    end.result()
+    assert statuses(outbox, [message_id]) == ["delivered"]
+    assert "not on record" not in caplog.text
+
+
+def test_a_process_that_ends_without_its_database_waits_no_longer_than_it_may_and_says_so(
+    locked: tuple[Outbox, WriteLock], caplog: pytest.LogCaptureFixture
+) -> None:
+    outbox, lock = locked
+    outbox.register(Chat(behaviour=lambda _m, _a: lock.hold()))
+    enqueue_many(outbox, 1)
+    with pytest.raises(DatabaseBusy):
+        deliver(outbox)
+    outbox.delivery.finish(timeout_s=0.3)
+    assert "this process ends with outcomes that are not on record: the database stayed locked" in caplog.text
 
 
 def test_what_is_being_recorded_in_the_background_is_on_record_before_anything_new_begins(
