@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 from outbox.lifecycle import Status
@@ -12,8 +13,10 @@ from tests.crash.history import History
 from tests.crash.matrix import Cell, Deed, acts
 from tests.crash.oracle import judge
 
-MOST_WAVES = 4
-"""Of the same workload, for hits that come with work: a row is stamped once, a slow task steps aside once."""
+WAVE_S = 1.5
+"""Longer than a node needs to come back and a service to pass: a hit that has not come by then comes with more work, such as a
+row to stamp.
+"""
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ class Run:
         with fleet.without(fleet.relay):
             for deaths in range(1, self._cell.unrelayed + 1):
                 history.commit(self._cell.workload(), nudges=True)
-                self._await_deaths(deaths)
+                fleet.until(partial(self._have_died, deaths), self._missing)
             if self._cell.comes_back:
                 fleet.until(
                     lambda: Status.DISPATCHED not in fleet.statuses(history.ids()).values(),
@@ -87,13 +90,19 @@ class Run:
                 )
 
     def _make_for_every_death(self) -> None:
-        """Commit more of the same until each planned hit was made, or can be made by services that pass in any case."""
-        planned = len(self._cell.hits)
-        for _ in range(MOST_WAVES):
-            if self._deaths() < planned:
+        """Commit more of the same now and then, until each planned hit was made."""
+        next_wave_at = time.monotonic() + WAVE_S
+
+        def all_have_died() -> bool:
+            nonlocal next_wave_at
+            if self._have_died(len(self._cell.hits)):
+                return True
+            if time.monotonic() > next_wave_at:
                 self._history.commit(self._cell.workload())
-                self._fleet.rest(self._history.ids())
-        self._await_deaths(planned)
+                next_wave_at = time.monotonic() + WAVE_S
+            return False
+
+        self._fleet.until(all_have_died, self._missing)
 
     def _hold(self) -> None:
         """Keep relay and maintenance away until something of theirs is ripe; then let them come, to die of it."""
@@ -126,8 +135,11 @@ class Run:
         checkpoint = self._cell.checkpoint.partition("@")[0]
         return sum(deed.checkpoint == checkpoint for deed in self._history.deeds())
 
-    def _await_deaths(self, count: int) -> None:
-        self._fleet.until(lambda: self._deaths() >= count, lambda: f"death {count} at {self._cell.name}\n{self._fleet.logs()}")
+    def _have_died(self, count: int) -> bool:
+        return self._deaths() >= count
+
+    def _missing(self) -> str:
+        return f"a death at {self._cell.name} after {self._deaths()}\n{self._fleet.logs()}"
 
     def _result(self, rested_at: float) -> Result:
         findings = judge(self._history.evidence(), self._cell.copies)
