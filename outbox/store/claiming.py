@@ -28,9 +28,9 @@ LONGEST_HORIZON_MS = 600_000
 CLOSED_UNTIL_RESUMED_MS = 60_000
 _LOOKS = 4
 """How often a claim looks for more in the place of rows that it postponed: its transaction must stay short."""
-PERMIT_MISSED_MS = 1_000
-"""When to look again at a target whose permit was not to be had: another claim has it, or a success has closed the breaker
-since the relay looked at the gates, and then nobody will make the row due sooner."""
+GATE_MISSED_MS = 1_000
+"""When to look again at a target whose gate is not as the relay has seen it, or whose permit was not to be had: another claim
+has it, or somebody has opened the target meanwhile, and then nobody will make the row due sooner."""
 
 
 def claim(tx: Transaction, lane: Lane, limit: int, limits: Limits, owner: str | None = None) -> Claimed:
@@ -86,14 +86,29 @@ def _open_candidates(
     them costs as much as a full one.
     """
     shut_out = 0
+    until: dict[str, int | None] = {}
     for looks_left in reversed(range(_LOOKS)):
         met = tx.execute(_candidates(tx.sql), channel=lane.channel, priority=lane.priority, limit=limit).all()
-        postponed = {row.seq: closed[row.target] for row in met if row.target in closed} if closed else {}
+        shut = [row for row in met if row.target in closed] if closed else []
+        if unknown := {row.target for row in shut} - until.keys():
+            until |= _until_they_open(tx, lane.channel, unknown)
+        postponed = {row.seq: until[row.target] for row in shut}
         _postpone(tx, postponed)
         shut_out += len(postponed)
         if not postponed or len(met) < limit or not looks_left:
             return _others(met, postponed), shut_out
     raise AssertionError("unreachable: the last look returns")
+
+
+def _until_they_open(tx: Transaction, channel: str, targets: set[str]) -> dict[str, int | None]:
+    """When to look again at targets that the relay has seen closed.
+
+    Whoever opens one waits for this transaction, and then makes due what it has postponed; who has just done so will not.
+    """
+    until = pacing.held_closed(tx, channel, targets)
+    if missed := targets - until.keys():
+        until |= dict.fromkeys(missed, tx.moment() + GATE_MISSED_MS)
+    return until
 
 
 def _others(rows: Sequence[Row[Any]], postponed: Collection[int]) -> Sequence[Row[Any]]:
@@ -110,7 +125,7 @@ def _missed_permits(
         return {}, False
     postponed: dict[int, int | None] = {}
     permits = pacing.win_permits(tx, channel, (row.target for row in doubtful), limits.permit_ms)
-    missed_until = tx.moment() + PERMIT_MISSED_MS
+    missed_until = tx.moment() + GATE_MISSED_MS
     going: set[str] = set()
     for row in doubtful:
         if row.target in permits and row.target not in going:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import BigInteger, Delete, Select, Text, Update, and_, bindparam, delete, select, update
+from sqlalchemy import BigInteger, Delete, Select, Text, Update, and_, bindparam, delete, or_, select, update
 
 from outbox.policy import destination
 from outbox.policy.destination import Admission, Limits
@@ -39,6 +39,19 @@ def admit(tx: Transaction, channel: str, rows: Sequence[Any], limits: Limits) ->
     admission = destination.admit(rows, limits, now=tx.moment(), free_at=free_at, in_flight=in_flight)
     fill(tx, channel, admission.free_at)
     return admission
+
+
+def held_closed(tx: Transaction, channel: str, targets: Iterable[str]) -> dict[str, int | None]:
+    """The targets that are closed, each with the moment at which it opens, if one is set: until this transaction ends at least.
+
+    One at which somebody else is at work, perhaps to open it, is left out.
+    """
+    records = [{"channel": channel, "target": target} for target in sorted(targets)]
+    until: dict[str, int | None] = {}
+    for row in tx.execute_on(_hold_closed(tx.sql), records):
+        known = until.get(row.target, 0)
+        until[row.target] = None if known is None or row.closed_until is None else max(known, row.closed_until)
+    return until
 
 
 def win_permits(tx: Transaction, channel: str, targets: Iterable[str], permit_ms: int) -> dict[str, int]:
@@ -88,6 +101,19 @@ def _forget(sql: Sql) -> Delete:
 @lru_cache(maxsize=64)
 def _in_flight_by_target(sql: Sql) -> Select[Any]:
     return in_flight_by(sql, "target")
+
+
+@lru_cache(maxsize=64)
+def _hold_closed(sql: Sql) -> Select[Any]:
+    g, r = sql.tables.gates, _bucket_rows(sql)
+    closed = or_(g.c.closed_until.is_(None), g.c.closed_until > sql.now)
+    same = and_(g.c.channel == r.c.channel, g.c.target == r.c.target)
+    return (
+        select(g.c.target, g.c.closed_until)
+        .join_from(r, g, same)
+        .where(closed)
+        .with_for_update(of=g, read=True, skip_locked=True)
+    )
 
 
 @lru_cache(maxsize=64)

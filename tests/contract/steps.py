@@ -10,7 +10,7 @@ from outbox.lifecycle import Status
 from outbox.message import Claim, ErrorClass, Message
 from outbox.policy.destination import Limits
 from outbox.policy.retry import Verdict
-from outbox.store.records import Claimed, Lane, MessageFilter, NewRow, OperatorResult, Settled, Settlement, Taker
+from outbox.store.records import Claimed, GateKind, Lane, MessageFilter, NewRow, OperatorResult, Settled, Settlement, Taker
 from outbox.store.sqlstore import SQLStore
 from outbox.testing.clock import START_MS
 
@@ -76,8 +76,16 @@ def claim_all(
     store: SQLStore, *, channel: str = CHANNEL, priority: int = 0, limit: int = 100, max_in_flight: int = 1_000,
     per_key: int = 100, closed: Mapping[str, int | None] | None = None, owner: str | None = None,
 ) -> Claimed:  # fmt: skip
+    shut(store, closed or {}, channel=channel)
     lane = Lane(channel, priority, oldest_due_at=0)
     return store.claim(lane, limit, Limits(max_in_flight=max_in_flight, per_key=per_key, closed=closed or {}), owner)
+
+
+def shut(store: SQLStore, closed: Mapping[str, int | None], *, channel: str = CHANNEL) -> None:
+    """Close these targets until the moments that stand with them, as the relay has seen them."""
+    for target, until in closed.items():
+        for_ms = None if until is None else until - store.now_ms()
+        store.close(channel, target, GateKind.GONE, for_ms=for_ms, reason="HTTP 410")
 
 
 def claim(store: SQLStore, **options: Any) -> list[Claim]:

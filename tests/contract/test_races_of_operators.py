@@ -6,20 +6,24 @@
 import pytest
 
 from outbox.lifecycle import TERMINAL, Status
-from outbox.store import gating, operating, sweeping
+from outbox.policy.destination import Breaker, Limits
+from outbox.store import claiming, gating, operating, sweeping
 from outbox.store.records import GateKind, MessageFilter, OperatorResult
 from outbox.store.sql import Transaction
 from outbox.store.sqlstore import SQLStore
 from outbox.testing import FakeClock
 from tests.contract.concurrency import passing, result, waiting
-from tests.contract.held_open import claim_in, replay_in, settle_in, take_in
+from tests.contract.held_open import LANE, claim_in, replay_in, settle_in, take_in
 from tests.contract.steps import (
     CHANNEL,
     DELIVERED,
+    MINUTE,
+    NOW,
     SECOND,
     claim,
     end_as,
     enqueue_named,
+    ids,
     replay,
     settle,
     statuses,
@@ -28,6 +32,8 @@ from tests.contract.steps import (
 
 PARKED_ONES = MessageFilter(status=Status.PARKED)
 QUEUED_ONES = MessageFilter(channel=CHANNEL)
+A_DAY = 24 * 60 * MINUTE
+SHUT = Limits(closed={"there": NOW + A_DAY})
 
 
 def blank(store: SQLStore, status: Status) -> tuple[int, int]:
@@ -188,3 +194,44 @@ def test_two_resumes_at_once_are_one(store: SQLStore) -> None:
         second = waiting(store, resume, store)
     assert result(second) == 0
     assert [action for action, _ in last_deeds(store)] == ["resume", "pause"]
+
+
+def test_what_a_claim_postpones_for_a_pause_is_due_at_once_when_a_resume_has_waited_for_it(store: SQLStore) -> None:
+    store.close(CHANNEL, "there", GateKind.PAUSE, for_ms=A_DAY, reason="work on the line")
+    enqueue_named(store, "m", target="there")
+    with store.transaction() as tx:
+        assert claiming.claim(tx, LANE, 100, SHUT).moved == 1
+        resumed = waiting(store, store.reopen, CHANNEL, "there")
+    assert result(resumed) == 1
+    assert ids(claim(store)) == ["m"]
+
+
+def test_what_a_claim_postpones_for_a_breaker_is_due_at_once_when_a_success_has_waited_for_it(store: SQLStore) -> None:
+    store.note_failures(CHANNEL, {"there": 1}, Breaker(failures=1, open_s=300), reason="HTTP 503")
+    enqueue_named(store, "m", target="there")
+    with store.transaction() as tx:
+        assert claiming.claim(tx, LANE, 100, SHUT).moved == 1
+        healed = waiting(store, store.note_successes, CHANNEL, ["there"])
+    assert result(healed) == {"there"}
+    assert ids(claim(store)) == ["m"]
+
+
+def test_a_claim_that_meets_a_pause_which_is_being_taken_away_postpones_for_a_moment_only(store: SQLStore) -> None:
+    """It has seen the pause, and whoever takes it away has made due what was put off: nobody else will."""
+    store.close(CHANNEL, "there", GateKind.PAUSE, for_ms=A_DAY, reason="work on the line")
+    enqueue_named(store, "m", target="there")
+    with store.transaction() as tx:
+        assert gating.reopen(tx, CHANNEL, "there") == 1
+        claimed = passing(store, store.claim, LANE, 100, SHUT)
+    assert result(claimed).moved == 1
+    assert stored(store, "m").next_attempt_at == NOW + claiming.GATE_MISSED_MS
+
+
+@pytest.mark.parametrize("also_until", [A_DAY + SECOND, None])
+def test_a_claim_postpones_until_the_last_gate_of_a_target_opens(store: SQLStore, also_until: int | None) -> None:
+    store.close(CHANNEL, "there", GateKind.PAUSE, for_ms=A_DAY, reason="work on the line")
+    store.close(CHANNEL, "there", GateKind.GONE, for_ms=also_until, reason="HTTP 410")
+    enqueue_named(store, "m", target="there")
+    assert store.claim(LANE, 100, SHUT).moved == 1
+    latest = claiming.CLOSED_UNTIL_RESUMED_MS if also_until is None else also_until
+    assert stored(store, "m").next_attempt_at == NOW + latest

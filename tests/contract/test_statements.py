@@ -9,8 +9,9 @@ import pytest
 
 from outbox.lifecycle import Status
 from outbox.message import Message
+from outbox.policy.destination import Limits
 from outbox.policy.retry import Verdict
-from outbox.store.records import GateKind, MessageFilter, Stamp, Taker
+from outbox.store.records import GateKind, Lane, MessageFilter, Stamp, Taker
 from outbox.store.sqlstore import SQLStore
 from outbox.testing import FakeClock
 from tests.contract.statements import recorded
@@ -34,9 +35,12 @@ from tests.contract.steps import (
     replay,
     rescue,
     settlement,
+    shut,
     take,
 )
 
+LANE = Lane(CHANNEL, 0, 0)
+DOWN = {"down": None}
 ONE_OR_MANY = pytest.mark.parametrize("many", [1, 30])
 
 
@@ -99,17 +103,19 @@ def test_a_claim_that_only_finds_rows_that_wait_marks_them(store: SQLStore, many
 
 @ONE_OR_MANY
 def test_a_claim_that_only_finds_closed_destinations_postpones_them(store: SQLStore, many: int) -> None:
+    shut(store, DOWN)
     queued(store, many, target="down")
-    assert cost(store, claim_all, store, limit=many + 1, closed={"down": None}) == 3
+    assert cost(store, store.claim, LANE, many + 1, Limits(closed=DOWN)) == 4
 
 
 @ONE_OR_MANY
 def test_a_claim_looks_for_as_many_again_as_it_postponed_a_few_times(store: SQLStore, many: int) -> None:
+    shut(store, DOWN)
     queued(store, many, target="down")
     queued(store, many)
-    assert cost(store, claim_all, store, limit=many, closed={"down": None}) == 5
+    assert cost(store, store.claim, LANE, many, Limits(closed=DOWN)) == 6
     queued(store, 9 * many, target="down")
-    assert cost(store, claim_all, store, limit=many, closed={"down": None}) == 9
+    assert cost(store, store.claim, LANE, many, Limits(closed=DOWN)) == 10
 
 
 def test_a_claim_without_allowance_costs_one_statement(store: SQLStore) -> None:

@@ -297,6 +297,30 @@ PRESSURE: Sequence[Rule] = [
         _tests(f"{CONTRACT}/test_claim.py", "invariant_12_a_hundred_rows_of_a_closed_destination_do_not_hide_a_ready_one"),
     ),
     Rule(
+        "It is postponed until its destination opens as that stands now: what the relay has seen may be gone.",
+        f"{STORE}/claiming.py",
+        "{row.seq: until[row.target] for row in shut}",
+        "{row.seq: closed[row.target] for row in shut}",
+        _tests(
+            f"{CONTRACT}/test_races_of_operators.py",
+            "a_claim_that_meets_a_pause_which_is_being_taken_away_postpones_for_a_moment_only",
+            "a_claim_postpones_until_the_last_gate_of_a_target_opens",
+        ),
+    ),
+    Rule(
+        "Whoever opens the destination waits for that claim, and then makes due what it has postponed.",
+        f"{STORE}/pacing.py",
+        "        .with_for_update(of=g, read=True, skip_locked=True)\n",
+        "",
+        _tests(
+            f"{CONTRACT}/test_races_of_operators.py",
+            "what_a_claim_postpones_for_a_pause_is_due_at_once_when_a_resume_has_waited_for_it",
+            "what_a_claim_postpones_for_a_breaker_is_due_at_once_when_a_success_has_waited_for_it",
+            "a_claim_that_meets_a_pause_which_is_being_taken_away_postpones_for_a_moment_only",
+        ),
+        POSTGRESQL,
+    ),
+    Rule(
         "Of two relays that see the same half-open destination one sends the probe.",
         f"{STORE}/pacing.py",
         "g.c.closed_until <= sql.now,",

@@ -7,7 +7,7 @@ from alembic import context
 from outbox import checkpoints
 
 
-def applied(**_: Any) -> None:
+def applied(*_: Any, **__: Any) -> None:
     """A revision is made and on record, and not committed: all of an upgrade is one transaction."""
     checkpoints.reach("upgrade", "revision")
 
