@@ -1,4 +1,4 @@
-"""The other side: ``python -m tests.crash.receiver FILE``, a process with a ledger of its own, which knows no outbox.
+"""The other side: ``python -m tests.crash.receiver FILE PORT``, a process with a ledger of its own, which knows no outbox.
 
 Every request is in the ledger before it is answered, and whoever sent it may be dead by then. The body says how it is met.
 """
@@ -78,10 +78,12 @@ class Receiver(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, ledger: Ledger) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+    def __init__(self, ledger: Ledger, port: int) -> None:
+        super().__init__(("127.0.0.1", port), Handler)
         self._ledger = ledger
         self._met: dict[Verdict, Counter[str]] = {verdict: Counter() for verdict in Verdict}
+        for arrival in ledger.arrivals():  # of an earlier life
+            self._met[arrival.verdict][arrival.key] += 1
         self._lock = threading.Lock()
 
     def meet(self, key: str, attempt: int | None, lease: int | None, script: dict[str, Any]) -> Verdict:
@@ -130,7 +132,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def main() -> None:
-    receiver = Receiver(Ledger(Path(sys.argv[1])))
+    receiver = Receiver(Ledger(Path(sys.argv[1])), int(sys.argv[2]))
     threading.Thread(target=lambda: (sys.stdin.read(), receiver.shutdown()), daemon=True).start()
     print(f"http://127.0.0.1:{receiver.server_port}", flush=True)
     receiver.serve_forever(poll_interval=0.05)
