@@ -171,9 +171,8 @@ class Recorder:
         return replace(settled, recorded=settled.recorded | standing, lost=settled.lost - standing), refusal
 
     def _tell(self, end: Ended, *, is_lost: bool) -> None:
-        settlement = end.settlement
-        lost = LeaseLost(settlement.id, end.event.channel, settlement.lease, settlement.outcome)
-        self._telemetry.emit(lost if is_lost else end.event)
+        this = end.settlement
+        self._telemetry.emit(LeaseLost(this.id, end.event.channel, this.lease, this.outcome) if is_lost else end.event)
 
     def _record_kept(self) -> None:
         try:

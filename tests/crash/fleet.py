@@ -52,10 +52,9 @@ class Fleet:
         plans.mkdir()
         self.plans_directory = plans
         self.plans = Plans(plans)
-        self._receiver = _receiver(directory / "ledger.db")
-        assert self._receiver.stdout is not None
+        self.receiver = ReceiverProcess(directory / "ledger.db")
         self.settings = Settings(
-            database, broker, self._receiver.stdout.readline().strip(), str(plans), without_fences=without_fences,
+            database, broker, self.receiver.url, str(plans), without_fences=without_fences,
             clock=str(self.clock) if has_clocks else "",
         )  # fmt: skip
         self.ledger = Ledger(directory / "ledger.db")
@@ -188,7 +187,7 @@ class Fleet:
             node.close()
         self.hand.close()
         self.ledger.close()
-        self._receiver.communicate("")
+        self.receiver.close()
         self.outbox.close()
 
     def _worker(self, role: str, pool: str, queues: str, concurrency: int, through: Mapping[str, str] | None = None) -> Node:
@@ -200,6 +199,24 @@ class Fleet:
         return Node(self._nursery, role, arguments, environment, ready, APPLICATION)
 
 
-def _receiver(ledger: Path) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-m", "tests.crash.receiver", str(ledger)]
-    return subprocess.Popen(command, cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+class ReceiverProcess:
+    """The other side, which may die and come back at the same address; its ledger outlives it."""
+
+    def __init__(self, ledger: Path) -> None:
+        self._ledger = ledger
+        self.url = "http://127.0.0.1:0"
+        self.start()
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "tests.crash.receiver", str(self._ledger), self.url.rpartition(":")[2]]
+        self._process = subprocess.Popen(command, cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert self._process.stdout is not None
+        self.url = self._process.stdout.readline().strip()
+
+    def kill(self) -> None:
+        self._process.kill()
+        self.close()
+
+    def close(self) -> None:
+        """Let it end in good order."""
+        self._process.communicate("")

@@ -1,4 +1,4 @@
-"""The other side: ``python -m tests.crash.receiver FILE``, a process with a ledger of its own, which knows no outbox.
+"""The other side: ``python -m tests.crash.receiver FILE PORT``, a process with a ledger of its own, which knows no outbox.
 
 Every request is in the ledger before it is answered, and whoever sent it may be dead by then. The body says how it is met.
 """
@@ -84,11 +84,13 @@ class Receiver(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, ledger: Ledger) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+    def __init__(self, ledger: Ledger, port: int) -> None:
+        super().__init__(("127.0.0.1", port), Handler)
         self._ledger = ledger
         self._met: dict[Verdict, Counter[str]] = {verdict: Counter() for verdict in Verdict}
         self._accepted: dict[str, int] = {}
+        for arrival in ledger.arrivals():  # of an earlier life
+            self._count(arrival.key, arrival.verdict, arrival.id)
         self._lock = threading.Lock()
 
     def meet(self, key: str, attempt: int | None, lease: int | None, script: dict[str, Any]) -> tuple[Verdict, int]:
@@ -98,16 +100,19 @@ class Receiver(ThreadingHTTPServer):
         """
         with self._lock:
             verdict = next((v for v in STATUS if self._met[v][key] < int(script.get(v, 0))), Verdict.ACCEPTED)
-            self._met[verdict][key] += 1
             request = self._ledger.write(key, attempt, lease, verdict)
-            if verdict is Verdict.ACCEPTED:
-                self._accepted.setdefault(key, request)
+            self._count(key, verdict, request)
             return verdict, request
 
     def accepted(self, key: str) -> int | None:
         """The first request of a message that was accepted."""
         with self._lock:
             return self._accepted.get(key)
+
+    def _count(self, key: str, verdict: Verdict, request: int) -> None:
+        self._met[verdict][key] += 1
+        if verdict is Verdict.ACCEPTED:
+            self._accepted.setdefault(key, request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A sender that has died is what this is about."""
@@ -142,7 +147,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def main() -> None:
-    receiver = Receiver(Ledger(Path(sys.argv[1])))
+    receiver = Receiver(Ledger(Path(sys.argv[1])), int(sys.argv[2]))
     threading.Thread(target=lambda: (sys.stdin.read(), receiver.shutdown()), daemon=True).start()
     print(f"http://127.0.0.1:{receiver.server_port}", flush=True)
     receiver.serve_forever(poll_interval=0.05)

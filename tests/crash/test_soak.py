@@ -40,7 +40,7 @@ class Ground:
 
 GROUNDS = [
     Ground("sqlite", "prefork", "threads", Limits(past_more=LONGEST_WAL_BYTES / gauges.MB)),
-    Ground("postgresql", "threads", "prefork", Limits(past_more=1_500)),
+    Ground("postgresql", "threads", "prefork", Limits(past_more=1_500, wal_mb=2 * gauges.MOST_WAL_MB)),
 ]
 
 

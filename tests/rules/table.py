@@ -792,8 +792,8 @@ BATCHES: Sequence[Rule] = [
     Rule(
         "What could not be recorded so far is recorded when the process ends.",
         "outbox/recording.py",
-        "self.record(()) if self._kept else Recorded()",
-        "Recorded()",
+        "if not self._kept.wait(timeout_s):",
+        "if not timeout_s:",
         _tests(
             f"{LOOPS}/test_recording.py",
             "what_was_kept_is_recorded_at_the_close",
