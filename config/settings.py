@@ -85,8 +85,8 @@ class Settings(BaseSettings):
     pool: Annotated[Pool, BeforeValidator(str.lower)] = Pool.PREFORK
     log_level: Annotated[LogLevel, BeforeValidator(str.upper)] = LogLevel.INFO
     log_format: Annotated[LogFormat, BeforeValidator(str.lower)] = LogFormat.TEXT
-    shutdown_grace_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 20.0
-    """How long sends under way may take to end when the service stops."""
+    shutdown_grace_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 40.0
+    """How long sends under way may take to end when the service stops; what is cut off has an unknown outcome."""
 
     relay_interval_s: PositiveSeconds = 1.0
     """Pause between two looks for due messages."""

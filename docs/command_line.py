@@ -69,10 +69,16 @@ def _meaning(option: click.Option, context: click.Context) -> str:
     told = [_linked(option.help)] if option.help else []
     if isinstance(option.type, click.Choice):
         told.append(f"One of {', '.join(f'`{choice}`' for choice in option.type.choices)}.")
-    default = option.get_default(context, call=False)
-    if option.show_default and default not in (None, "") and not callable(default) and not option.is_flag:
-        told.append(f"Default: `{default}`.")
+    if default := _default(option, context):
+        told.append(f"Default: {default}.")
     return " ".join(told).replace("|", "\\|")
+
+
+def _default(option: click.Option, context: click.Context) -> str:
+    if isinstance(option.show_default, str):
+        return option.show_default
+    default = option.get_default(context, call=False) if option.show_default and not option.is_flag else None
+    return f"`{default}`" if isinstance(default, str | int) and default != "" else ""
 
 
 def _examples(context: click.Context) -> str:

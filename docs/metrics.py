@@ -1,4 +1,4 @@
-"""Writes `reference/metrics.md` from the catalogue of metrics: run it after a change of `outbox/integrations/prometheus`."""
+"""Writes `reference/metrics.md` from the catalogue of metrics: run it after a change of it."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,8 +10,9 @@ PAGE = Path(__file__).parent / "reference" / "metrics.md"
 _HEAD = """\
 # Metrics
 
-What the outbox tells Prometheus. This page is written by `docs/metrics.py` from the catalogue in
-`outbox/integrations/prometheus`; a test keeps them alike. How to get them is told in the [guide](../guides/monitoring.md).
+What the outbox tells Prometheus. This page is written by `docs/metrics.py` from
+[the catalogue](../../outbox/integrations/prometheus/catalogue.py); a test keeps them alike. How to get them is told in the
+[guide](../guides/monitoring.md).
 
 No label names a message, a target or an error. Their values are few: channels that are registered, statuses, outcomes
 (`delivered`, `retry`, `deferred`, `rejected`, `unknown`, `withheld`), services of maintenance.

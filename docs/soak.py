@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import median
 from textwrap import fill
 from typing import Any
 
@@ -36,6 +37,9 @@ COLUMNS = {
     "p50_s": "p50, s", "p99_s": "p99, s", "memory_mb": "memory, MB", "handles": "handles", "wal_mb": "WAL, MB",
     "load": "load",
 }  # fmt: skip
+BEFORE, AFTER = (0.25, 0.4), (0.75, 1.0)
+"""Parts of a run, by the share of its length: before the reader, and long after it."""
+NAMES = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}
 PAST = {"sqlite": {}, "postgresql": {"past": "dead rows"}}
 
 
@@ -64,10 +68,30 @@ def _summary(runs: Runs) -> str:
     return fill(
         f"In the last full soak, of {' and '.join(f'{length:g}' for length in sorted(lengths))} minutes on each database,"
         f" {messages} messages met {deaths} deaths, restarts and standstills. **{lost} were lost**, and {duplicated} second"
-        " copies arrived, each on record as an unknown outcome. Memory, open files and latency of the nodes that nobody killed"
-        " were as high at the end as before, and what a long-open reader had held back in the database went with it.",
+        " copies arrived, each on record as an unknown outcome. From before a long-open reader to the last quarter,"
+        f" {'; '.join(map(_grown, runs))}. What the reader had held back in the database went with it.",
         width=128,
     )
+
+
+def _grown(run: Mapping[str, Any]) -> str:
+    """The medians of what the run compares."""
+    before, after = (
+        [one for one in run["minutes"] if begin * run["length_min"] < one["minute"] <= end * run["length_min"]]
+        for begin, end in (BEFORE, AFTER)
+    )
+    memory, handles, latency = (
+        f"from {_median(before, name)} to {_median(after, name)}" for name in ("memory_mb", "handles", "p50_s")
+    )
+    return (
+        f"on {NAMES[run['database']]} the nodes that nobody killed went {memory} MB of memory and {handles} open files, and the"
+        f" median latency of all messages {latency} s"
+    )
+
+
+def _median(minutes: Runs, name: str) -> str:
+    values = [minute[name] for minute in minutes if minute[name] is not None and not minute["pinned"]]
+    return f"{median(values):.3g}" if values else "–"
 
 
 def _run(run: Mapping[str, Any]) -> str:

@@ -82,6 +82,7 @@ class Crew:
         self._lock = threading.Lock()
         self._runs: SimpleQueue[Run | None] = SimpleQueue()
         self._idle = 0
+        self._is_disbanded = False
         self._paces: defaultdict[str, Pace] = defaultdict(Pace)
 
     def begin(self, channel: str, trains: Sequence[Train]) -> Run:
@@ -95,8 +96,9 @@ class Crew:
         self._lend(run, min(run.threads, len(run)))
 
     def disband(self) -> None:
-        """End the threads that send nothing."""
+        """End the threads that send nothing, and the others once they do."""
         with self._lock:
+            self._is_disbanded = True
             idle, self._idle = self._idle, 0
         for _ in range(idle):
             self._runs.put(None)
@@ -120,6 +122,8 @@ class Crew:
                     took_s, computing_s = time.monotonic() - began, time.thread_time() - computed
                     self._paces[train[0].channel.name].note(took_s / sent, computing_s / sent)
             with self._lock:
+                if self._is_disbanded:
+                    return
                 self._idle += 1
 
 

@@ -14,7 +14,7 @@ from outbox.clock import Clock
 from outbox.delivery_loop import DeliveryLoop, ProcessMeans
 from outbox.delivery_report import DeliveryReport
 from outbox.gatekeeping import RecentHealth
-from outbox.recording import Recorder
+from outbox.recording import END_S, Recorder
 from outbox.senders import Senders
 from outbox.slots import Slot
 from outbox.slowness import SlowChannels
@@ -89,10 +89,22 @@ class Delivery:
         with self._loops_changed:
             for loop in self._loops:
                 loop.stop()
-        self.senders.close(channels)
+        senders, self.senders = self.senders, Senders()  # what is still at it begins nothing; whoever comes later may
+        senders.close(channels)
         with self._loops_changed:
             self._loops_changed.wait_for(lambda: not self._loops, timeout_s)
         self.recorder.close()
+
+    def finish(self, timeout_s: float = END_S) -> None:
+        """The process ends in good order: wait for what goes on aside, and record what could not be recorded so far.
+
+        What the database still refuses after ``timeout_s`` is told, and counts as unknown once its lease is over.
+        """
+        self.finish_aside()
+        try:
+            self.recorder.close(timeout_s)
+        except Exception as error:
+            _log.error("this process ends with outcomes that are not on record: %s", error)
 
     def finish_aside(self) -> None:
         """Let what goes on aside begin nothing new, and wait for it as a pool does for its tasks: as long as sends may take."""

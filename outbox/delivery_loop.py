@@ -176,9 +176,7 @@ class DeliveryLoop:
     def _come_round(self) -> None:
         self._came_round_at = time.monotonic()
         self.waiting = len(self._line)
-        if self._should_stop():
-            self.stop()
-        if self._stopping or time.monotonic() >= self._stop_at:
+        if self._is_time_to_end():
             self._give_back_the_rest()
         if self._is_time_to_write():
             self._write()
@@ -188,6 +186,11 @@ class DeliveryLoop:
             self._leave_to_others(self._leases.extend_when_due(job.message for job in self._under_way))
         elif self._line.ready and not self._free_slots():
             self._inbox.wait(1, ASK_EVERY_S)  # for the channel's other loops to have room
+
+    def _is_time_to_end(self) -> bool:
+        if self._should_stop():
+            self.stop()
+        return self._stopping or time.monotonic() >= self._stop_at
 
     def _is_time_to_write(self) -> bool:
         """Write when slots would otherwise idle, a group is full or old, or nothing is under way."""
@@ -237,6 +240,9 @@ class DeliveryLoop:
         if len(taken) < len(window):
             self._leave_out({claim.id for claim in window} - {message.id for message in taken})
         trains = couple(window, jobs)
+        if self._is_time_to_end():  # by now: the take may have waited for a database that is locked
+            self._give_back_the_rest()
+            return
         if shut_out := self._shut_out(jobs):
             self._withdraw(shut_out)
             trains = [train for train in trains if train[0] in self._under_way]

@@ -2,10 +2,10 @@
 
 from dataclasses import replace
 
+from outbox.keeping import Ended
 from outbox.outcome import Delivered, Outcome
 from outbox.policy import retry
 from outbox.receipts import storable_receipt
-from outbox.recording import Ended
 from outbox.sending import NOT_BEGUN, Job
 from outbox.store.records import Settlement
 from outbox.telemetry import AttemptFinished

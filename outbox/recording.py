@@ -1,19 +1,19 @@
 """Recording outcomes until they stand: a settle that the database refuses is remembered and settled again, never sent again."""
 
 import logging
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from outbox.errors import OutboxError
+from outbox.errors import DatabaseUnavailable, OutboxError
+from outbox.keeping import Ended, Kept
 from outbox.lifecycle import Status
 from outbox.message import Claim, Message
 from outbox.store.protocol import Store
 from outbox.store.records import Settled, Settlement, Taker
-from outbox.telemetry import AttemptFinished, LeaseLost, SettleDelayed, Telemetry
+from outbox.telemetry import LeaseLost, SettleDelayed, Telemetry
 
 _log = logging.getLogger("outbox")
 
@@ -22,18 +22,11 @@ _Result = TypeVar("_Result")
 PAUSES_S = (0.1, 0.3, 1.0, 3.0)
 """Between the tries to record, beside the time for which the database itself waits for a lock."""
 
-RETRY_S = 2.0
-"""Between the tries to record what was kept. A rescued row is due again after five seconds at the earliest."""
+END_S = 10.0
+"""For so long a process that ends has the database asked to record what is kept. Container engines grant ten seconds, and the
+lease of a send that took its whole timeout lasts ten seconds longer: later, its row is somebody else's."""
 
 _NOBODY = Taker("", "", 0)
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """An outcome on its way into the database, and what to tell once it stands."""
-
-    settlement: Settlement
-    event: AttemptFinished
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,18 +52,15 @@ class Recorder:
         self._telemetry = telemetry
         self._pauses_s = pauses_s
         self._pause = pause
-        self._kept: list[Ended] = []
-        self._late: list[threading.Thread] = []
-        self._retrier: threading.Thread | None = None
-        self._closing = threading.Event()
-        self._lock = threading.Lock()
+        self._kept = Kept(self._record_kept)
+        self._refusal: Exception | None = None
+        """What the database has refused an outcome with, when it last did."""
 
     def record_and_take(self, ended: Sequence[Ended], claims: Sequence[Claim], taker: Taker) -> Recorded:
         """Settle, what was kept before too, and in the same transaction take: who holds an outcome begins nothing new.
 
         Tries again for a while where the database as a whole refuses: locked, away, read-only.
         """
-        ended = [*self._kept_so_far(), *ended]
         try:
             for pause_s in (*self._pauses_s, None):
                 try:
@@ -81,7 +71,7 @@ class Recorder:
                         return Recorded(failure=error)
                     self._pause(pause_s)
         except BaseException:
-            self._kept_for_later(ended)
+            self._kept.add(ended)
             raise
         raise AssertionError("unreachable: the last round returns")
 
@@ -90,25 +80,13 @@ class Recorder:
         return self.record_and_take(ended, (), _NOBODY)
 
     def record_late(self, ended: Sequence[Ended]) -> None:
-        """Settle what ended after its task was over, in a thread of its own: the caller may be the event loop."""
-        thread = threading.Thread(target=self.record, args=(ended,), name="outbox-late", daemon=True)
-        with self._lock:
-            self._late = [thread, *(other for other in self._late if other.is_alive())]
-            thread.start()
+        """Have settled what ended after its task was over, in another thread: the caller may be the event loop."""
+        self._kept.add(ended, is_urgent=True)
 
-    def close(self, timeout_s: float = 5.0) -> None:
-        """Wait for what is being recorded, and settle what was kept. Raises what the database still refuses it with."""
-        self._closing.set()
-        try:
-            with self._lock:
-                threads = [*self._late, *([self._retrier] if self._retrier else [])]
-            for thread in threads:
-                thread.join(timeout_s)
-            recorded = self.record(()) if self._kept else Recorded()
-        finally:
-            self._closing.clear()
-        if recorded.failure is not None:
-            raise recorded.failure
+    def close(self, timeout_s: float = END_S) -> None:
+        """Have settled what is kept, in so many seconds at the most. Raises what the database still refuses it with."""
+        if not self._kept.wait(timeout_s):
+            raise self._refusal or DatabaseUnavailable(f"the database has not recorded what was sent within {timeout_s:g} s")
 
     def attempt(self, channel: str, write: Callable[[], _Result]) -> _Result | None:
         """Run a write that may fail without harm, because time makes up for it; ``None`` where it failed, which is told."""
@@ -119,23 +97,34 @@ class Recorder:
             return None
 
     def _write(self, ended: Sequence[Ended], claims: Sequence[Claim], taker: Taker) -> Recorded:
+        """One try, and what is kept is in it even while another thread writes that: nothing may be taken before it stands.
+
+        Whoever comes second finds that the lease has been used; what became of an outcome is told by whoever removes it.
+        """
         before_take = time.monotonic()
+        kept = self._kept.all()
+        settled, taken, failure = self._settle_and_take([*kept, *ended], claims, taker)
+        settled, refusal = self._read_again([*kept, *ended], settled)
+        over = settled.recorded | settled.lost
+        if refused := [end for end in ended if end.settlement.id not in over]:
+            self._keep(refused, refusal)
+        ended = [end for end in ended if end.settlement.id in over]
+        for end in (*self._kept.remove(end for end in kept if end.settlement.id in over), *ended):
+            self._tell(end, is_lost=end.settlement.id not in settled.recorded)
+        return Recorded(taken, settled.recorded, settled.unblocked, before_take, failure)
+
+    def _settle_and_take(
+        self, ended: Sequence[Ended], claims: Sequence[Claim], taker: Taker
+    ) -> tuple[Settled, Sequence[Message], Exception | None]:
         settlements = [end.settlement for end in ended]
-        failure: Exception | None = None
         try:
-            settled, taken = self._store.settle_and_take(settlements, claims, taker)
+            return *self._store.settle_and_take(settlements, claims, taker), None
         except OutboxError:
             raise
         except Exception:
             # Something in one of the outcomes or claims cannot be stored. Its neighbours must not become unknown for it.
             settled = self._settle_one_by_one(settlements)
-            taken, failure = self._take_alone(claims, taker)
-        ids = settled.recorded | self._recorded_before(ended, settled)
-        self._keep_unrecorded([end for end in ended if end.settlement.id not in ids | settled.lost])
-        for end in ended:
-            if end.settlement.id in ids:
-                self._telemetry.emit(end.event)
-        return Recorded(taken, ids, settled.unblocked, before_take, failure)
+            return settled, *self._take_alone(claims, taker)
 
     def _take_alone(self, claims: Sequence[Claim], taker: Taker) -> tuple[list[Message], Exception | None]:
         try:
@@ -165,60 +154,37 @@ class Recorder:
                 _log.warning("the database refuses an outcome of message %s: %s", settlement.id, type(error).__name__)
         return Settled()
 
-    def _recorded_before(self, ended: Sequence[Ended], settled: Settled) -> frozenset[str]:
-        """Of the ids whose settle matched no row, those that stand as wanted: recorded by an earlier, ambiguous commit.
+    def _read_again(self, ended: Sequence[Ended], settled: Settled) -> tuple[Settled, Exception]:
+        """Of the ids whose settle matched no row, those that stand as wanted are recorded: by an earlier, ambiguous commit, or
+        by another thread. The others' leases are somebody else's by now.
 
-        The others' leases are somebody else's by now.
+        Where the database does not say, or refuses an outcome in any form, its id is in neither set; the error says why.
         """
-        missed = [end for end in ended if end.settlement.id in settled.lost]
-        if not missed:
-            return frozenset()
+        refusal: Exception = OutboxError("the database refuses these outcomes in any form")
+        if not settled.lost:
+            return settled, refusal
         try:
-            standing = self._store.already_settled([end.settlement for end in missed])
+            missed = [end.settlement for end in ended if end.settlement.id in settled.lost]
+            standing = self._store.already_settled(missed)
+        except Exception as error:  # whatever was taken stays taken: ask again next time
+            return replace(settled, lost=frozenset()), error
+        return replace(settled, recorded=settled.recorded | standing, lost=settled.lost - standing), refusal
+
+    def _tell(self, end: Ended, *, is_lost: bool) -> None:
+        this = end.settlement
+        self._telemetry.emit(LeaseLost(this.id, end.event.channel, this.lease, this.outcome) if is_lost else end.event)
+
+    def _record_kept(self) -> None:
+        try:
+            self._write((), (), _NOBODY)
         except Exception as error:
-            self._keep(missed, error)  # whatever was taken stays taken: ask again next time
-            return frozenset()
-        for end in missed:
-            if end.settlement.id not in standing:
-                self._telemetry.emit(
-                    LeaseLost(end.settlement.id, end.event.channel, end.settlement.lease, end.settlement.outcome)
-                )
-        return standing
+            self._keep((), error)
 
-    def _keep_unrecorded(self, ended: Sequence[Ended]) -> None:
-        self._keep(ended, OutboxError("the database refuses these outcomes in any form"))
-
-    def _keep(self, ended: Sequence[Ended], error: Exception) -> None:
-        self._kept_for_later(ended)
-        for channel, count in Counter(end.event.channel for end in ended).items():
-            self._telemetry.emit(SettleDelayed(channel, count, str(error)))
-
-    def _kept_for_later(self, ended: Sequence[Ended]) -> None:
-        with self._lock:
-            self._kept.extend(ended)
-            if self._kept and self._retrier is None and not self._closing.is_set():
-                self._retrier = threading.Thread(target=self._retry, name="outbox-settle", daemon=True)
-                self._retrier.start()
-
-    def _retry(self) -> None:
-        """Settle what was kept as soon as the database lets it: sooner than a rescued row is due again."""
-        while not self._closing.wait(RETRY_S):
-            kept = self._kept_so_far()
-            try:
-                self._write(kept, (), _NOBODY)
-            except Exception:  # as it is told already
-                self._kept_for_later(kept)
-            with self._lock:
-                if not self._kept:
-                    self._retrier = None
-                    return
-        with self._lock:
-            self._retrier = None
-
-    def _kept_so_far(self) -> list[Ended]:
-        with self._lock:
-            kept, self._kept = self._kept, []
-        return kept
+    def _keep(self, ended: Sequence[Ended], refusal: Exception) -> None:
+        self._refusal = refusal
+        self._kept.add(ended)
+        for channel, count in Counter(end.event.channel for end in self._kept.untold()).items():
+            self._telemetry.emit(SettleDelayed(channel, count, str(refusal)))
 
 
 def _bare(settlement: Settlement) -> Settlement:

@@ -95,11 +95,17 @@ class Relay:
         """
         started = time.monotonic()
         for claimed, ready in self._claims_of(channel, channel.batch_size):
-            if len(ready) > 1:
-                self._dispatch(ready[1:], RelayReport())
-            if ready:
-                self._telemetry.emit(Pulled(channel.name, len(claimed.claims), len(ready), _since(started)))
-                return ready[0]
+            if not ready:
+                continue
+            own, *others = ready
+            try:
+                if others:
+                    self._dispatch(others, RelayReport())
+            except Exception:
+                self._release([own])
+                raise
+            self._telemetry.emit(Pulled(channel.name, len(claimed.claims), len(ready), _since(started)))
+            return own
         return None
 
     def refill(self, channel: Channel) -> None:
@@ -192,8 +198,6 @@ class Relay:
             self._rest()
             self._telemetry.emit(BrokerFailed(self._release(ready), str(error)))
             return False
-        except OutboxError:
-            raise
         except Exception:
             self._release(ready)
             raise

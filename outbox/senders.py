@@ -11,24 +11,32 @@ from collections.abc import Sequence
 from outbox.channels.base import Channel
 from outbox.crew import Crew, Run
 from outbox.outcome import Delivered
-from outbox.sending import GRACE_S, Train, send_async
+from outbox.sending import GRACE_S, NOT_BEGUN, Train, send_async
 
 _log = logging.getLogger("outbox")
 
 
 class Senders:
-    """The process's event loop and threads for sending, started when first needed."""
+    """The process's event loop and threads for sending, started when first needed. Once closed they begin nothing more."""
 
     def __init__(self) -> None:
         self._crew = Crew()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._is_closed = False
         self._lock = threading.Lock()
+        """Held by whoever hands something to the event loop: once ``close`` has had it, the loop may be gone."""
 
     def start(self, channel: Channel, trains: Sequence[Train]) -> Run:
-        """Begin to send; returns at once. Trains that wait for a thread, if any, are in what it returns."""
-        if not channel.is_async:
-            return self._crew.begin(channel.name, trains)
-        self._event_loop().call_soon_threadsafe(_spawn, trains)
+        """Begin to send; returns at once. Trains that wait for a thread, if any, are in what it returns.
+
+        After ``close`` they come back as not begun.
+        """
+        with self._lock:
+            if not self._is_closed:
+                return self._begin(channel, trains)
+        for train in trains:
+            train[0].give_up()
+            train[0].done(train[0], NOT_BEGUN)
         return Run(())
 
     def help(self, run: Run) -> None:
@@ -37,34 +45,47 @@ class Senders:
 
     def leave_blocked_loop(self) -> None:
         """Let later sends have a new event loop if a send that never yields holds the present one."""
-        loop, answered = self._loop, threading.Event()
-        if loop is None:
-            return
-        loop.call_soon_threadsafe(answered.set)
+        answered = threading.Event()
+        with self._lock:
+            loop = self._loop
+            if loop is None:
+                return
+            loop.call_soon_threadsafe(answered.set)
         if not answered.wait(GRACE_S):
             with self._lock:
                 self._loop = None if self._loop is loop else self._loop
 
     def close(self, channels: Sequence[Channel], timeout_s: float = 5.0) -> None:
         """Let the channels give back their connections, and end the event loop and the threads that send nothing."""
-        self._crew.disband()
-        if self._loop is None and not channels:
-            return
-        loop = self._event_loop()
         with self._lock:
-            self._loop = None
+            self._is_closed = True
+            loop, self._loop = self._loop, None
+        self._crew.disband()
+        if loop is None and not channels:
+            return
+        loop = loop or _begun_loop()
         try:
             asyncio.run_coroutine_threadsafe(_close_all(channels), loop).result(timeout_s)
         except TimeoutError:
             _log.warning("the channels did not give back their connections within %g s", timeout_s)
         loop.call_soon_threadsafe(loop.stop)
 
-    def _event_loop(self) -> asyncio.AbstractEventLoop:
-        with self._lock:
-            if self._loop is None:
-                self._loop = asyncio.new_event_loop()
-                threading.Thread(target=_run, args=(self._loop,), name="outbox-send-loop", daemon=True).start()
-            return self._loop
+    def _begin(self, channel: Channel, trains: Sequence[Train]) -> Run:
+        if not channel.is_async:
+            return self._crew.begin(channel.name, trains)
+        self._loop = self._loop or _begun_loop()
+        self._loop.call_soon_threadsafe(_spawn, trains)
+        return Run(())
+
+
+def _begun_loop() -> asyncio.AbstractEventLoop:
+    loop = asyncio.new_event_loop()
+    try:
+        threading.Thread(target=_run, args=(loop,), name="outbox-send-loop", daemon=True).start()
+    except RuntimeError:  # there is no room for another thread
+        loop.close()
+        raise
+    return loop
 
 
 def _run(loop: asyncio.AbstractEventLoop) -> None:

@@ -82,7 +82,10 @@ class RelayPassed(Event):
 
 @dataclass(frozen=True, slots=True)
 class Pulled(Event):
-    """A delivery task claimed by itself what was due, and published what it could not carry. No sign that anybody relays."""
+    """A delivery task claimed what was due: to carry it, of an idle channel, or in place of what it had sent of a full one.
+
+    What it could not carry was published. No sign that anybody relays.
+    """
 
     channel: str
     claimed: int

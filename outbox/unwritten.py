@@ -3,8 +3,8 @@
 import time
 from collections.abc import Iterable
 
+from outbox.keeping import Ended
 from outbox.message import Claim
-from outbox.recording import Ended
 
 GROUP_SIZE = 100
 GROUP_AGE_S = 0.025

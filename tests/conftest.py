@@ -26,9 +26,10 @@ MARK_BY_FIXTURE = {
 
 
 def pytest_configure() -> None:
-    """Let children hear Ctrl-C although this process may have been started in the background, where shells ignore it."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    """Let children hear signals that are ignored where this process was started: in the background, or with nohup."""
+    for number, default in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, default)
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist looks at the groups

@@ -84,6 +84,18 @@ def drip(head: bytes, drop: bytes = b".", every_s: float = 0.01) -> Behaviour:
     return behave
 
 
+def pour(head: bytes, size: int, piece: bytes = b"x" * 65_536) -> Behaviour:
+    """``head``, then ``size`` bytes, a piece at a time, as fast as the client takes them."""
+
+    async def behave(request: Received, writer: asyncio.StreamWriter) -> None:
+        writer.write(head)
+        for _ in range(0, size, len(piece)):
+            writer.write(piece)
+            await writer.drain()
+
+    return behave
+
+
 @dataclass
 class Receiver:
     """Keeps every request; ``behaviour`` answers each, after those in ``first`` have answered one each."""

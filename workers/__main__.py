@@ -35,7 +35,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(supervisor: Supervisor, settings: Settings) -> int:
-    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+    requests = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # which nohup leaves to whoever is to outlive the terminal
+        requests.append(signal.SIGHUP)
+    for number in requests:
         signal.signal(number, lambda *_: supervisor.request_stop())
     with supervisor:
         if settings.flower:

@@ -49,12 +49,13 @@ def _refused(share: float, payload: str = ours.REFUSED) -> Companions:
 
 
 _SICK = (
-    f"{HANGING} messages of another channel on the same node, whose other side never answers (timeout {ours.Sick.timeout:g} s)"
+    f"{HANGING} messages of another channel on the same node, whose other side never answers (timeout {ours.Sick.timeout:g} s,"
+    " {})"
 )
 _AS_MANY = "theirs: as many messages, of which none fails"
 TROUBLES = (
-    Trouble("hanging", _SICK, _hanging(ours.SICK), note="that channel: everything as by default"),
-    Trouble("capped", _SICK, _hanging(ours.SICK_CAPPED), note="that channel: max_in_flight of one task less than the node has"),
+    Trouble("hanging", _SICK.format("max_in_flight as by default"), _hanging(ours.SICK)),
+    Trouble("capped", _SICK.format("max_in_flight for one of the node's two tasks"), _hanging(ours.SICK_CAPPED)),
     Trouble("destination", "a quarter as many to one destination that is down", _to_the_broken),
     Trouble("fail10", "others, so that 1 of 10 fails", _refused(0.1), _refused(0.1, HEALTHY), _AS_MANY),
     Trouble("fail50", "others, so that 1 of 2 fails", _refused(0.5), _refused(0.5, HEALTHY), _AS_MANY),

@@ -31,6 +31,7 @@ class SQLiteSettings:
     journal_mode: str
     synchronous: int
     busy_timeout_ms: int
+    read_only: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,24 @@ def sqlite_settings(engine: Engine) -> SQLiteSettings:
             connection.exec_driver_sql(f"PRAGMA {name}").scalar_one()
             for name in ("journal_mode", "synchronous", "busy_timeout")
         )
-    return SQLiteSettings(str(journal_mode), int(synchronous), int(busy_timeout))
+        read_only = _is_read_only(connection.connection.dbapi_connection)
+    return SQLiteSettings(str(journal_mode), int(synchronous), int(busy_timeout), read_only)
+
+
+def _is_read_only(driver: Any) -> bool:
+    """Whether nothing can be written: tried out, because SQLite tells it to nobody before the first write."""
+    if not isinstance(driver, sqlite3.Connection):
+        return False
+    driver.rollback()
+    try:
+        driver.execute("BEGIN IMMEDIATE")
+        [version] = driver.execute("PRAGMA user_version").fetchone()
+        driver.execute(f"PRAGMA user_version = {version:d}")
+    except sqlite3.OperationalError as error:  # locked, for one, is no answer
+        return "readonly" in str(error)
+    finally:
+        driver.rollback()
+    return False
 
 
 def begin_of(engine: Engine) -> Begin:

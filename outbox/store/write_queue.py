@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import BuiltinFunctionType
 from typing import Any
 from weakref import WeakValueDictionary
@@ -53,13 +53,21 @@ class WriteQueue:
             return False
         return True
 
-    def wait_for_processes(self) -> None:
-        """However long it takes."""
-        fcntl.lockf(self._file, fcntl.LOCK_EX)
+    def wait_for_processes(self) -> bool:
+        """However long it takes; false where the system will not have it.
+
+        To it, who waits is the process and not the thread: two processes whose threads write to two databases look deadlocked.
+        """
+        try:
+            fcntl.lockf(self._file, fcntl.LOCK_EX)
+        except OSError:
+            return False
+        return True
 
     def leave(self) -> None:
         """Make room for the next."""
-        fcntl.lockf(self._file, fcntl.LOCK_UN)
+        with suppress(OSError):  # a file system that has lost its server: whoever waits goes ahead in the end
+            fcntl.lockf(self._file, fcntl.LOCK_UN)
         self._threads.release()
 
     def after_fork(self) -> None:
@@ -101,10 +109,10 @@ class _Waiting(threading.Thread):
         return self._is_given_up
 
     def run(self) -> None:
-        self._queue.wait_for_processes()
+        comes = self._queue.wait_for_processes()
         with self._answering:
-            self._has_come = not self._is_given_up
-        if self._is_given_up:
+            self._has_come = comes and not self._is_given_up
+        if not self._has_come:
             self._queue.leave()
 
 

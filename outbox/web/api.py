@@ -97,6 +97,8 @@ def act(visit: Visit, verb: str) -> Response:
         raise Problem(422, "invalid-body", "name the messages either by `ids` or by `filter`")
     if ids is None:
         _known(body["filter"], FILTERS)
+        if "" in body["filter"].values():  # or a client that has lost a target would act on those of all
+            raise Problem(422, "invalid-body", "a filter is empty: leave it out")
         ids = acting.meant(visit.outbox, what, parsed_filter(body["filter"]))
     elif not 0 < len(ids) <= MOST_IDS or not all(isinstance(one, str) for one in ids):
         raise Problem(422, "invalid-body", f"`ids` is a list of 1 to {MOST_IDS} texts")

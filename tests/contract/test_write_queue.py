@@ -1,6 +1,8 @@
 """The queue for SQLite's write lock: it hands on at once, whoever dies or is frozen, and decides nothing."""
 
 import _thread
+import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -33,6 +35,17 @@ assert queue.enter(5.0)
 print("at the head", flush=True)
 sys.stdin.read()
 """
+WANTS_ANOTHER_TOO = """
+import sys
+from outbox.store.write_queue import WriteQueue
+held, wanted = map(WriteQueue, sys.argv[1:])
+assert held.enter(5.0)
+print("at the head", flush=True)
+if wanted.enter(20.0):
+    wanted.leave()
+held.leave()
+print("comes again" if wanted.enter(5.0) else "waits in vain", flush=True)
+"""
 
 
 @pytest.fixture
@@ -41,9 +54,9 @@ def path(tmp_path: Path) -> str:
 
 
 @contextmanager
-def another_process(path: str) -> Iterator[subprocess.Popen[str]]:
-    """It is at the head of the queue until its input ends, or until it does."""
-    command = [sys.executable, "-c", AT_ITS_HEAD, path]
+def another_process(*paths: str, script: str = AT_ITS_HEAD) -> Iterator[subprocess.Popen[str]]:
+    """It is at the head of the first queue, by default until its input ends, or until it does."""
+    command = [sys.executable, "-c", script, *paths]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "at the head\n"
@@ -113,6 +126,37 @@ def test_a_waiting_that_is_interrupted_when_it_has_come_to_the_head_leaves_it(
         patch.setattr(write_queue._Waiting, "join", interrupted)
         with pytest.raises(TimeoutError):
             queue.enter(PATIENCE_S)
+    assert queue.enter(longest_s=1.0)
+
+
+def test_who_is_refused_a_lock_for_fear_of_a_deadlock_is_not_waited_for(tmp_path: Path) -> None:
+    """The system takes a process for one: two that wait for each other's queues look deadlocked, whichever thread waits."""
+    held, wanted = WriteQueue(str(tmp_path / "held-queue")), WriteQueue(str(tmp_path / "wanted-queue"))
+    assert held.enter(PATIENCE_S)
+    with another_process(str(tmp_path / "wanted-queue"), str(tmp_path / "held-queue"), script=WANTS_ANOTHER_TOO) as other:
+        if wanted.enter(PATIENCE_S):
+            wanted.leave()
+        held.leave()
+        assert other.stdout is not None
+        assert other.stdout.readline() == "comes again\n"
+    assert wanted.enter(longest_s=1.0)
+
+
+def test_a_lock_that_cannot_be_given_back_keeps_nobody_of_the_process_waiting(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file system that has lost its server refuses that too, and a transaction that is committed must not fail by it."""
+    lock = fcntl.lockf
+
+    def refusing(file: int, how: int) -> None:
+        if how == fcntl.LOCK_UN:
+            raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+        lock(file, how)
+
+    monkeypatch.setattr(fcntl, "lockf", refusing)
+    queue = WriteQueue(path)
+    assert queue.enter(PATIENCE_S)
+    queue.leave()
     assert queue.enter(longest_s=1.0)
 
 

@@ -65,7 +65,8 @@ class Settings:
     broker: str
     receiver: str
     plans: str
-    naive: bool = False
+    without_fences: str = ""
+    """Which of the stores of :mod:`tests.crash.naive` to work on, if any."""
     role: str = ""
     clock: str = ""
     """A file that says by how many milliseconds the host's clock is wrong; without one it is right."""
@@ -110,11 +111,11 @@ class Plain(Channel):
             raise NotReady(said["verdict"])
         if status != 200:
             raise PermanentFailure(said["verdict"])
-        return Receipt(details=said)
+        return Receipt(str(said["id"]))
 
     def find_delivery(self, message: Message) -> Receipt | bool:
         _, said = self._ask("GET", f"/?key={message.key}", self.timeout)
-        return Receipt(details=said) if said["accepted"] else False
+        return Receipt(str(said["id"])) if said["id"] is not None else False
 
     def _ask(self, method: str, path: str, timeout_s: float, body: str = "", headers: dict[str, str] | None = None) -> Any:
         connection = HTTPConnection(self._address, timeout=timeout_s)
@@ -152,6 +153,7 @@ def channels(receiver: str) -> Iterator[Channel]:
     yield Webhook("crowd", **reach, **brief, concurrency=8)
     yield Plain("ordered", receiver, ordered=True)
     yield Plain("single", receiver, batch_size=1)
+    yield Plain("capped", receiver, batch_size=1, max_in_flight=2)
     yield Plain("sluggish", receiver, batch_size=1, steps_aside=True)
     yield Plain("parking", receiver, on_unknown=OnUnknown.PARK)
     yield Plain("asking", receiver, on_unknown=OnUnknown.RECONCILE)
@@ -175,8 +177,8 @@ def create(settings: Settings) -> tuple[Celery, Outbox]:
     )
     clock = WrongClock(Path(settings.clock)) if settings.clock else None
     outbox = Outbox(settings.database, channels=channels(settings.receiver), clock=clock)
-    if settings.naive:
-        naive.disarm(outbox)
+    if settings.without_fences:
+        naive.disarm(outbox, settings.without_fences)
     install(app, outbox, relay_interval_s=TICK_S, maintain_interval_s=TICK_S)
     return app, outbox
 
@@ -186,5 +188,6 @@ def create_under_fire() -> Celery:
     for module, name, value in CLOCKS:
         setattr(module, name, value)
     settings = Settings.from_environment()
-    Plans(Path(settings.plans), settings.role).obey()
-    return create(settings)[0]
+    app, outbox = create(settings)
+    Plans(Path(settings.plans), settings.role, outbox.owner).obey()
+    return app

@@ -41,6 +41,8 @@ class Deed:
     act: Act
     pid: int
     at: float
+    owner: str = ""
+    """The name under which that process holds leases, if it ever does."""
 
 
 class Plans:
@@ -49,7 +51,9 @@ class Plans:
     A process may have a ``role``; a plan for ``<checkpoint>@<role>`` is for such processes alone.
     """
 
-    def __init__(self, directory: Path, role: str = "") -> None:
+    def __init__(self, directory: Path, role: str = "", owner: Callable[[], str] = str) -> None:
+        """``owner`` tells under which name the process that asks holds leases."""
+        self._owner = owner
         self._directory = directory
         self._role = role
         self._deeds = directory / "deeds"
@@ -86,7 +90,7 @@ class Plans:
             finally:
                 os.close(plan)
             if hit in acts:
-                self._do(Deed(checkpoint, hit, acts[hit], os.getpid(), time.time()))
+                self._do(Deed(checkpoint, hit, acts[hit], os.getpid(), time.time(), self._owner()))
 
     def _do(self, deed: Deed) -> None:
         record = os.open(self._deeds, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)

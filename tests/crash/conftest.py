@@ -83,7 +83,7 @@ def _fleet(
 def stage(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     """An outbox on each database for the lives of a module. What it could not record, its next task records."""
     with ExitStack() as resources, pytest.MonkeyPatch.context() as patch:
-        patch.setattr("outbox.recording.RETRY_S", 3600.0)
+        patch.setattr("outbox.keeping.RETRY_S", 3600.0)
         if request.param == "sqlite":
             stage = Stage(f"sqlite:///{tmp_path_factory.mktemp('stage') / 'outbox.db'}")
         else:

@@ -1,7 +1,8 @@
 """What a soak must show beside its ledger: nothing that grows with time. It is pure.
 
-A run is divided: it warms up, it has a quiet part, a reader holds the database's past, and at last comes what is compared with
-the quiet part. Shorter runs than :data:`SHORTEST_MIN` are judged by their ledger alone.
+A run is divided: in storms the database is struck too; there is a quiet part, a reader holds the database's past, which must go
+soon after it, and at last comes what is compared with the quiet part. Shorter runs than :data:`SHORTEST_MIN` are judged by
+their ledger alone.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,7 +12,9 @@ from statistics import median
 SHORTEST_MIN = 2.5
 QUIET = (0.25, 0.4)
 PINNED = (0.4, 0.55)
+LET_GO = (0.6, 0.65)
 LATE = (0.75, 1.0)
+STORMS = ((0.02, 0.22), (0.65, 0.73))
 """Parts of the run, by the share of its length."""
 
 
@@ -40,8 +43,13 @@ class Limits:
     handles: int = 10
     latency: float = 2.0
     latency_s: float = 0.5
+    tail: float = 2.0
+    tail_s: float = 5.0
+    """Of the slowest hundredth, which a single standstill of a few seconds decides."""
     past: float = 2.0
     past_more: float = 4.0
+    wal_mb: float = 64.0
+    """In all: what the database is told to keep at the most, and as much again while it lags behind."""
 
 
 def judge(
@@ -50,12 +58,13 @@ def judge(
     """Everything that grew. ``latencies``: when a message arrived (seconds since the beginning), and how long it took."""
     if length_s < 60 * SHORTEST_MIN:
         return []
-    quiet, pinned, late = (_part(samples, part, length_s) for part in (QUIET, PINNED, LATE))
-    if not (quiet and pinned and late):
+    quiet, pinned, let_go, late = (_part(samples, part, length_s) for part in (QUIET, PINNED, LET_GO, LATE))
+    if not (quiet and pinned and let_go and late):
         return ["unseen: a part of the run has no sample"]
     return [
         *_growing_processes(quiet, late, limits),
-        *_kept_past(quiet, pinned, late, limits),
+        *_kept_past(quiet, pinned, let_go, late, limits),
+        *_long_log(late, limits),
         *_slower(latencies, length_s, limits),
     ]
 
@@ -70,10 +79,14 @@ def _growing_processes(quiet: Sequence[Sample], late: Sequence[Sample], limits: 
             yield f"handles: those of {node} grew from {before:.0f} to {after:.0f}"
 
 
-def _kept_past(quiet: Sequence[Sample], pinned: Sequence[Sample], late: Sequence[Sample], limits: Limits) -> Iterator[str]:
-    """What an old reader held back must go when it has gone; and it must have held something, or nothing is shown."""
+def _kept_past(
+    quiet: Sequence[Sample], pinned: Sequence[Sample], let_go: Sequence[Sample], late: Sequence[Sample], limits: Limits
+) -> Iterator[str]:
+    """What an old reader held back must go when it has gone, before a storm makes PostgreSQL forget its counts; and it must
+    have held something, or nothing is shown.
+    """
     before, held = (max(sample.past for sample in part) for part in (quiet, pinned))
-    after = min(sample.past for sample in late)
+    after = max(median(sample.past for sample in part) for part in (let_go, late))
     allowed = before * limits.past + limits.past_more
     if held <= before:
         yield f"unpinned: with the reader open there was {held:.0f} of the past, without it {before:.0f}"
@@ -81,12 +94,22 @@ def _kept_past(quiet: Sequence[Sample], pinned: Sequence[Sample], late: Sequence
         yield f"past: {before:.0f} before the reader, {held:.0f} with it, and still {after:.0f} long after it"
 
 
+def _long_log(late: Sequence[Sample], limits: Limits) -> Iterator[str]:
+    size = median(sample.wal_mb for sample in late)
+    if size > limits.wal_mb:
+        yield f"log: it takes {size:.0f} MB at the end, and {limits.wal_mb:.0f} are allowed"
+
+
 def _slower(latencies: Sequence[tuple[float, float]], length_s: float, limits: Limits) -> Iterator[str]:
     before, after = ([took for at, took in latencies if _in(at, part, length_s)] for part in (QUIET, LATE))
     if not (before and after):
         yield "unseen: a part of the run has no arrival"
-    elif median(after) > median(before) * limits.latency + limits.latency_s:
+        return
+    if median(after) > median(before) * limits.latency + limits.latency_s:
         yield f"latency: its median grew from {median(before):.2f} to {median(after):.2f} s"
+    slowest_before, slowest_after = (_slowest(part) for part in (before, after))
+    if slowest_after > slowest_before * limits.tail + limits.tail_s:
+        yield f"tail: the slowest hundredth grew from {slowest_before:.2f} to {slowest_after:.2f} s"
 
 
 def _part(samples: Sequence[Sample], part: tuple[float, float], length_s: float) -> Sequence[Sample]:
@@ -95,6 +118,15 @@ def _part(samples: Sequence[Sample], part: tuple[float, float], length_s: float)
 
 def _in(at: float, part: tuple[float, float], length_s: float) -> bool:
     return part[0] * length_s <= at < part[1] * length_s
+
+
+def _slowest(seconds: Sequence[float]) -> float:
+    return quantile(seconds, 0.99) or 0.0
+
+
+def is_storm(at: float, length_s: float) -> bool:
+    """Whether the database may be struck, that long after the beginning: nothing is judged then."""
+    return any(_in(at, part, length_s) for part in STORMS)
 
 
 def quantile(values: Sequence[float], share: float) -> float | None:

@@ -32,7 +32,7 @@ class Fleet:
     """On an empty database, with a broker of its own."""
 
     def __init__(
-        self, database: str, broker: str, pool: str, directory: Path, nursery: Nursery, *, is_naive: bool = False,
+        self, database: str, broker: str, pool: str, directory: Path, nursery: Nursery, *, without_fences: str = "",
         deliveries: int = 1, line: Proxy | None = None, through: Mapping[str, str] | None = None, has_clocks: bool = False,
         server: OwnPostgresServer | None = None,
     ) -> None:  # fmt: skip
@@ -52,15 +52,14 @@ class Fleet:
         plans.mkdir()
         self.plans_directory = plans
         self.plans = Plans(plans)
-        self._receiver = _receiver(directory / "ledger.db")
-        assert self._receiver.stdout is not None
+        self.receiver = ReceiverProcess(directory / "ledger.db")
         self.settings = Settings(
-            database, broker, self._receiver.stdout.readline().strip(), str(plans), naive=is_naive,
+            database, broker, self.receiver.url, str(plans), without_fences=without_fences,
             clock=str(self.clock) if has_clocks else "",
         )  # fmt: skip
         self.ledger = Ledger(directory / "ledger.db")
         self.outbox = create(self.settings)[1]
-        self.outbox.on_commit = None
+        self._nudge, self.outbox.on_commit = self.outbox.on_commit, None
         self.outbox.upgrade_schema()
         with self.outbox.store.engine.begin() as connection:
             connection.execute(text("create table orders (id varchar(36) primary key, name text)"))
@@ -69,6 +68,11 @@ class Fleet:
         self.hand = Hand()
         self._nursery = nursery
         self._queues = ",".join(f"outbox.{channel.name}" for channel in channels(self.settings.receiver))
+        in_a_process = 1 if pool == "prefork" else deliveries
+        self.at_once = {it.name: it.concurrency * in_a_process for it in self.outbox.channels}
+        """By channel, how many sends a process of the delivery node may have under way: it takes no row before it has a slot
+        for its send, nor another one without recording what has ended.
+        """
         self.relay = self._worker("relay", pool, "outbox.relay", 2, through)
         self.delivery = self._worker("delivery", pool, self._queues, deliveries, through)
         self.beat = self._node("beat", ["beat", "-s", str(directory / "schedule"), "-l", "WARNING"], "")
@@ -119,6 +123,15 @@ class Fleet:
             yield
         finally:
             self.nodes.append(node)
+
+    @contextmanager
+    def nudging(self) -> Iterator[None]:
+        """What is committed in the block is nudged for, as it is in production; what is committed otherwise waits for beat."""
+        self.outbox.on_commit = self._nudge
+        try:
+            yield
+        finally:
+            self.outbox.on_commit = None
 
     def until(self, condition: Callable[[], object], what: str | Callable[[], str], *, patience_s: float = PATIENCE_S) -> None:
         """Wait, and meanwhile start what has died."""
@@ -174,7 +187,7 @@ class Fleet:
             node.close()
         self.hand.close()
         self.ledger.close()
-        self._receiver.communicate("")
+        self.receiver.close()
         self.outbox.close()
 
     def _worker(self, role: str, pool: str, queues: str, concurrency: int, through: Mapping[str, str] | None = None) -> Node:
@@ -186,6 +199,24 @@ class Fleet:
         return Node(self._nursery, role, arguments, environment, ready, APPLICATION)
 
 
-def _receiver(ledger: Path) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-m", "tests.crash.receiver", str(ledger)]
-    return subprocess.Popen(command, cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+class ReceiverProcess:
+    """The other side, which may die and come back at the same address; its ledger outlives it."""
+
+    def __init__(self, ledger: Path) -> None:
+        self._ledger = ledger
+        self.url = "http://127.0.0.1:0"
+        self.start()
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "tests.crash.receiver", str(self._ledger), self.url.rpartition(":")[2]]
+        self._process = subprocess.Popen(command, cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert self._process.stdout is not None
+        self.url = self._process.stdout.readline().strip()
+
+    def kill(self) -> None:
+        self._process.kill()
+        self.close()
+
+    def close(self) -> None:
+        """Let it end in good order."""
+        self._process.communicate("")

@@ -14,6 +14,8 @@ from tests.servers.postgresql import libpq_url
 
 MB = 1 << 20
 TABLE = "message_outbox"
+MOST_WAL_MB = 64
+"""What PostgreSQL is told to keep of its log between two checkpoints."""
 
 
 class Database(Protocol):
@@ -57,7 +59,8 @@ class PostgreSQL:
     def __init__(self, url: str) -> None:
         self._url = libpq_url(make_url(url))
         self._do(
-            "alter system set autovacuum_naptime = '2s'", "alter system set max_wal_size = '256MB'", "select pg_reload_conf()",
+            "alter system set autovacuum_naptime = '2s'", f"alter system set max_wal_size = '{MOST_WAL_MB}MB'",
+            "select pg_reload_conf()",
             f"alter table {TABLE} set (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000)",
         )  # fmt: skip
 

@@ -1,14 +1,14 @@
 """What was committed on a fleet since a moment, and what became of it: the evidence of one run."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from itertools import count
 
 from outbox import Message, Outbox
 from tests.crash import arming
+from tests.crash.evidence import Evidence
 from tests.crash.fleet import Fleet
 from tests.crash.hand import enqueue
-from tests.crash.oracle import Evidence
 from tests.crash.workloads import Order
 
 KILLED = -9
@@ -28,19 +28,22 @@ class History:
         self._arrivals_before = fleet.ledger.count()
         self._last_seq = max((message.seq for message in fleet.outbox.list(limit=1)), default=0)
 
-    def commit(self, orders: Iterable[Order]) -> None:
-        """Half of them by an application that knows no channels; three messages are rolled back."""
+    def commit(self, orders: Iterable[Order], *, nudges: bool = False) -> None:
+        """Half of them by an application that knows no channels; three messages are rolled back. With ``nudges``, who knows
+        the channels nudges for those that are due.
+        """
         fleet, wanted = self._fleet, self._named(orders)
         middle = len(wanted) // 2
         with closing(Outbox(fleet.settings.database)) as simple:
             enqueue(simple, wanted[:middle])
-        enqueue(fleet.outbox, wanted[middle:])
-        with fleet.outbox.store.engine.connect() as connection:
-            for _ in range(3):
-                undone = f"{self._prefix}undone-{len(self._undone)}"
-                self._undone.add(undone)
-                fleet.outbox.enqueue(connection, "plain", payload={}, idempotency_key=undone)
-            connection.rollback()
+        with fleet.nudging() if nudges else nullcontext():
+            enqueue(fleet.outbox, wanted[middle:])
+            with fleet.outbox.store.engine.connect() as connection:
+                for _ in range(3):
+                    undone = f"{self._prefix}undone-{len(self._undone)}"
+                    self._undone.add(undone)
+                    fleet.outbox.enqueue(connection, "plain", payload={}, idempotency_key=undone)
+                connection.rollback()
 
     def commit_and_see_arrive(self, orders: Iterable[Order]) -> None:
         """And wait until something has arrived since: the work is under way."""
@@ -81,6 +84,7 @@ class History:
             effects=[name for name in fleet.effects() if name in ids],
             deeds=self.deeds(),
             violations=[f"{found.id} is {found.status}: {found.problem}" for found in fleet.outbox.store.violations(10)],
+            at_once=fleet.at_once,
         )
 
     def _named(self, orders: Iterable[Order]) -> list[dict[str, object]]:

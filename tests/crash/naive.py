@@ -1,7 +1,7 @@
-"""The control: an outbox as it is often written. The same table, relay and broker, but none of the fences.
+"""The controls: outboxes as they are often written. The same table, relay and broker, but none of the fences.
 
-It claims and publishes; the task sends what is not delivered, without taking it; an attempt is counted when it has failed; and
-whoever has an outcome writes it by id. The harness must find this wanting, or it would find nothing at all.
+They claim and publish; the task sends what is not delivered, without taking it; an attempt is counted when it has failed; and
+whoever has an outcome writes it by id. The harness must find them wanting, or it would find nothing at all.
 """
 
 from collections.abc import Sequence
@@ -13,6 +13,7 @@ from outbox import Outbox
 from outbox.delivery import Delivery
 from outbox.lifecycle import TERMINAL, Status
 from outbox.message import Claim, Message
+from outbox.policy.retry import Verdict
 from outbox.store.records import Settled, Settlement, Taker
 from outbox.store.schema import status_in
 from outbox.store.sql import Transaction, columns_of_message, to_message
@@ -20,7 +21,7 @@ from outbox.store.sqlstore import SQLStore
 
 
 class NaiveStore(SQLStore):
-    """Ids are all that counts."""
+    """Ids are all that counts. It repeats what it need not."""
 
     def take(self, claims: Sequence[Claim], taker: Taker) -> list[Message]:
         def take(tx: Transaction) -> list[Message]:
@@ -47,10 +48,22 @@ class NaiveStore(SQLStore):
         return {message.id for message in held}
 
 
-def disarm(outbox: Outbox) -> None:
-    """Let ``outbox`` work without its fences."""
+class HastyStore(NaiveStore):
+    """What it hands out to be sent is delivered, as far as it is concerned. It loses what was not sent after all."""
+
+    def take(self, claims: Sequence[Claim], taker: Taker) -> list[Message]:
+        messages = super().take(claims, taker)
+        self.settle([Settlement(message.id, message.lease, Verdict(Status.DELIVERED), "delivered") for message in messages])
+        return messages
+
+
+STORES = {"naive": NaiveStore, "hasty": HastyStore}
+
+
+def disarm(outbox: Outbox, store: str) -> None:
+    """Let ``outbox`` work without its fences, on one of :data:`STORES`."""
     fenced = outbox.store
-    outbox.store = NaiveStore(fenced.engine, fenced.tables)
+    outbox.store = STORES[store](fenced.engine, fenced.tables)
     outbox.delivery = Delivery(outbox.store, outbox.telemetry, outbox.owner)
 
 
@@ -65,6 +78,7 @@ def _by_id(tx: Transaction, settlement: Settlement) -> Any:
             attempt_count=m.c.attempt_count + int(verdict.status is not Status.DELIVERED),
             next_attempt_at=tx.now_ms + verdict.delay_ms,
             last_error=verdict.error,
+            receipt=settlement.receipt,
             completed_at=tx.now_ms if over else None,
             lease_until=None,
         )

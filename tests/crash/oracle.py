@@ -4,31 +4,16 @@ The application's own table says what was committed, the receiver's ledger what 
 both.
 """
 
-from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from itertools import pairwise
 
-from outbox import Message
 from outbox.lifecycle import TERMINAL, Status
-from outbox.message import AttemptRecord
-from tests.crash.arming import Deed
-from tests.crash.receiver import Arrival, Verdict
-
-
-class Fate(StrEnum):
-    """What has to become of a message."""
-
-    DELIVERED = "delivered"
-    DEAD = "failed_terminal"
-    EXPIRED = "expired"
-    CANCELLED = "cancelled"
-    GONE = "gone"
-    """Delivered, and pruned since."""
-    DELIVERED_OR_PARKED = "delivered or parked"
-    """Parked where a death left the outcome unknown."""
-
+from tests.crash import attempts, copies
+from tests.crash.copies import Copies
+from tests.crash.evidence import Evidence, Fate
+from tests.crash.receiver import Verdict
 
 STATUSES = {
     Fate.DELIVERED: {Status.DELIVERED},
@@ -39,25 +24,6 @@ STATUSES = {
     Fate.DELIVERED_OR_PARKED: {Status.DELIVERED, Status.PARKED},
 }
 ARRIVES = {Fate.DELIVERED, Fate.GONE}
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """All that the oracle goes by, about the messages of one run. Keys of the mappings are message ids."""
-
-    wanted: Mapping[str, Fate]
-    """What the application's own table says it committed, and what should have become of it."""
-    rolled_back: Collection[str]
-    """Idempotency keys of messages whose transaction came to nothing."""
-    keys: Mapping[str, str]
-    """The idempotency key of each committed message."""
-    rows: Mapping[str, Message]
-    attempts: Mapping[str, Sequence[AttemptRecord]]
-    arrivals: Sequence[Arrival]
-    effects: Sequence[str]
-    """Ids of the messages of the transactional channel whose effect is in the application's database, one for each effect."""
-    deeds: Sequence[Deed]
-    violations: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -72,40 +38,23 @@ class Findings:
     problems: Sequence[str]
 
 
-def judge(evidence: Evidence, *, may_repeat: bool) -> Findings:
-    """Compare. ``may_repeat``: whether a death at the run's checkpoint may leave an outcome unknown."""
-    accepted = _accepted(evidence)
-    extra = {name: len(arrivals) - 1 for name, arrivals in accepted.items() if len(arrivals) > 1}
-    cut_off = {name: min(count, len(_deaths(evidence, name))) for name, count in extra.items()}
+def judge(evidence: Evidence, allowed: Copies) -> Findings:
+    """Compare. ``allowed``: which second copies the run may leave."""
+    accepted = evidence.accepted()
+    extra = {name: count - 1 for name, count in accepted.items() if count > 1}
     lost = [name for name, fate in evidence.wanted.items() if fate in ARRIVES and name not in accepted]
     problems = [
         *(f"lost: {name} was committed and never arrived" for name in lost),
         *_unmeant(evidence),
         *_misplaced(evidence),
         *_misreported(evidence, accepted),
-        *_unexplained(evidence, extra),
+        *copies.faults(evidence, extra, allowed),
+        *attempts.faults(evidence),
         *_out_of_order(evidence),
-        *_overcharged(evidence),
         *evidence.violations,
     ]
-    if not may_repeat:
-        problems += [f"repeated: {name}, and no send was under way when its worker died" for name, n in cut_off.items() if n]
-    return Findings(len(evidence.wanted), len(lost), sum(extra.values()), sum(cut_off.values()), problems)
-
-
-def _accepted(evidence: Evidence) -> dict[str, list[Arrival | None]]:
-    """By message id what was accepted, first to last; an effect in the database is one without a record of its arrival."""
-    by_key: dict[str, list[Arrival]] = defaultdict(list)
-    for arrival in evidence.arrivals:
-        if arrival.verdict is Verdict.ACCEPTED:
-            by_key[arrival.key].append(arrival)
-    effects = Counter(evidence.effects)
-    found: dict[str, list[Arrival | None]] = {}
-    for name, key in evidence.keys.items():
-        all_of_it = [*by_key.get(key, []), *[None] * effects[name]]
-        if all_of_it:
-            found[name] = all_of_it
-    return found
+    cut_off = sum(copies.cut_off(evidence, name, count) for name, count in extra.items())
+    return Findings(len(evidence.wanted), len(lost), sum(extra.values()), cut_off, problems)
 
 
 def _unmeant(evidence: Evidence) -> Iterable[str]:
@@ -133,28 +82,13 @@ def _misplaced(evidence: Evidence) -> Iterable[str]:
         yield f"misplaced: a row {name} that the application did not commit"
 
 
-def _misreported(evidence: Evidence, accepted: Mapping[str, Sequence[Arrival | None]]) -> Iterable[str]:
+def _misreported(evidence: Evidence, accepted: Collection[str]) -> Iterable[str]:
     """The rows and the ledger tell the same."""
     for name, row in evidence.rows.items():
         if row.status is Status.DELIVERED and name not in accepted:
             yield f"misreported: {name} is delivered in its row and never arrived"
         if row.status in TERMINAL - {Status.DELIVERED} and name in accepted and not row.outcome_unknown:
             yield f"misreported: {name} is {row.status} in its row and arrived"
-
-
-def _unexplained(evidence: Evidence, extra: Mapping[str, int]) -> Iterable[str]:
-    """Of each second copy the outbox must know itself why: an attempt whose outcome is on record as unknown."""
-    for name, count in extra.items():
-        unknown = [record for record in evidence.attempts.get(name, ()) if record.outcome in ("rescued", "unknown")]
-        if len(unknown) < count:
-            yield f"unexplained: {name} arrived {count + 1} times, with {len(unknown)} unknown outcomes on record"
-
-
-def _deaths(evidence: Evidence, name: str) -> list[AttemptRecord]:
-    """The attempts of a message whose process one of the plans ended."""
-    dead = {str(deed.pid) for deed in evidence.deeds}
-    records = evidence.attempts.get(name, ())
-    return [r for r in records if r.outcome == "rescued" and r.owner is not None and r.owner.rpartition(":")[2] in dead]
 
 
 def _out_of_order(evidence: Evidence) -> Iterable[str]:
@@ -169,13 +103,3 @@ def _out_of_order(evidence: Evidence) -> Iterable[str]:
         for before, after in pairwise(seqs):
             if after < before:
                 yield f"out of order: in {key} message {after} arrived after {before}"
-
-
-def _overcharged(evidence: Evidence) -> Iterable[str]:
-    for name, row in evidence.rows.items():
-        allowed = row.max_attempts if row.max_attempts is not None else 5
-        if row.attempt_count > allowed:
-            yield f"overcharged: {name} had {row.attempt_count} attempts of {allowed}"
-        leases = [record.lease for record in evidence.attempts.get(name, ())]
-        if len(leases) != len(set(leases)):
-            yield f"overcharged: one attempt of {name} is on record twice"

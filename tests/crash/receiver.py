@@ -1,4 +1,4 @@
-"""The other side: ``python -m tests.crash.receiver FILE``, a process with a ledger of its own, which knows no outbox.
+"""The other side: ``python -m tests.crash.receiver FILE PORT``, a process with a ledger of its own, which knows no outbox.
 
 Every request is in the ledger before it is answered, and whoever sent it may be dead by then. The body says how it is met.
 """
@@ -31,8 +31,11 @@ STATUS = {Verdict.ACCEPTED: 200, Verdict.REFUSED: 503, Verdict.REJECTED: 400, Ve
 
 @dataclass(frozen=True)
 class Arrival:
-    """One request: the idempotency key on the wire, the attempt and lease where the sender told them, and the time."""
+    """One request: its place in the ledger, the idempotency key on the wire, the attempt and lease where the sender told them,
+    and the time (epoch seconds).
+    """
 
+    id: int
     key: str
     attempt: int | None
     lease: int | None
@@ -52,16 +55,19 @@ class Ledger:
             " (seq integer primary key, key text, attempt integer, lease integer, verdict text, at real)"
         )
 
-    def write(self, arrival: Arrival) -> None:
-        row = (arrival.key, arrival.attempt, arrival.lease, arrival.verdict, arrival.at)
-        self._connection.execute("insert into arrival (key, attempt, lease, verdict, at) values (?, ?, ?, ?, ?)", row)
+    def write(self, key: str, attempt: int | None, lease: int | None, verdict: Verdict) -> int:
+        """A request that comes now; its id."""
+        row = (key, attempt, lease, verdict, time.time())
+        written = self._connection.execute("insert into arrival (key, attempt, lease, verdict, at) values (?, ?, ?, ?, ?)", row)
+        assert written.lastrowid is not None
+        return written.lastrowid
 
     def arrivals(self, after: int = 0) -> list[Arrival]:
         """All but the first ``after`` of them, in the order of their coming."""
         rows = self._connection.execute(
-            "select key, attempt, lease, verdict, at from arrival where seq > ? order by seq", (after,)
+            "select seq, key, attempt, lease, verdict, at from arrival where seq > ? order by seq", (after,)
         )
-        return [Arrival(key, attempt, lease, Verdict(verdict), at) for key, attempt, lease, verdict, at in rows]
+        return [Arrival(seq, key, attempt, lease, Verdict(verdict), at) for seq, key, attempt, lease, verdict, at in rows]
 
     def count(self) -> int:
         """How many have come."""
@@ -78,24 +84,35 @@ class Receiver(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, ledger: Ledger) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+    def __init__(self, ledger: Ledger, port: int) -> None:
+        super().__init__(("127.0.0.1", port), Handler)
         self._ledger = ledger
         self._met: dict[Verdict, Counter[str]] = {verdict: Counter() for verdict in Verdict}
+        self._accepted: dict[str, int] = {}
+        for arrival in ledger.arrivals():  # of an earlier life
+            self._count(arrival.key, arrival.verdict, arrival.id)
         self._lock = threading.Lock()
 
-    def meet(self, key: str, attempt: int | None, lease: int | None, script: dict[str, Any]) -> Verdict:
-        """Decide and write down: the script counts how many requests of the message are refused, rejected or met unready."""
+    def meet(self, key: str, attempt: int | None, lease: int | None, script: dict[str, Any]) -> tuple[Verdict, int]:
+        """Decide and write down; the verdict, and the id that the request has in the ledger.
+
+        The script counts how many requests of the message are refused, rejected or met unready.
+        """
         with self._lock:
             verdict = next((v for v in STATUS if self._met[v][key] < int(script.get(v, 0))), Verdict.ACCEPTED)
-            self._met[verdict][key] += 1
-            self._ledger.write(Arrival(key, attempt, lease, verdict, time.time()))
-            return verdict
+            request = self._ledger.write(key, attempt, lease, verdict)
+            self._count(key, verdict, request)
+            return verdict, request
 
-    def accepted(self, key: str) -> int:
-        """How many requests of a message were accepted."""
+    def accepted(self, key: str) -> int | None:
+        """The first request of a message that was accepted."""
         with self._lock:
-            return self._met[Verdict.ACCEPTED][key]
+            return self._accepted.get(key)
+
+    def _count(self, key: str, verdict: Verdict, request: int) -> None:
+        self._met[verdict][key] += 1
+        if verdict is Verdict.ACCEPTED:
+            self._accepted.setdefault(key, request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A sender that has died is what this is about."""
@@ -109,13 +126,13 @@ class Handler(BaseHTTPRequestHandler):
         script = json.loads(self.rfile.read(int(self.headers["content-length"])))
         key = self.headers.get("webhook-id") or self.headers["idempotency-key"]
         attempt, lease = (int(self.headers[name]) if name in self.headers else None for name in ("attempt", "lease"))
-        verdict = self.server.meet(key, attempt, lease, script)
+        verdict, request = self.server.meet(key, attempt, lease, script)
         time.sleep(script.get("delay", 0))
-        self._answer(STATUS[verdict], {"verdict": verdict})
+        self._answer(STATUS[verdict], {"verdict": verdict, "id": request})
 
     def do_GET(self) -> None:
         [key] = parse_qs(urlsplit(self.path).query)["key"]
-        self._answer(200, {"accepted": self.server.accepted(key)})
+        self._answer(200, {"id": self.server.accepted(key)})
 
     def log_message(self, format: str, *arguments: Any) -> None:
         """The ledger is the log."""
@@ -130,7 +147,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def main() -> None:
-    receiver = Receiver(Ledger(Path(sys.argv[1])))
+    receiver = Receiver(Ledger(Path(sys.argv[1])), int(sys.argv[2]))
     threading.Thread(target=lambda: (sys.stdin.read(), receiver.shutdown()), daemon=True).start()
     print(f"http://127.0.0.1:{receiver.server_port}", flush=True)
     receiver.serve_forever(poll_interval=0.05)

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 from outbox.lifecycle import Status
@@ -11,6 +12,11 @@ from tests.crash.fleet import Fleet
 from tests.crash.history import History
 from tests.crash.matrix import Cell, Deed, acts
 from tests.crash.oracle import judge
+
+WAVE_S = 1.5
+"""Longer than a node needs to come back and a service to pass: a hit that has not come by then comes with more work, such as a
+row to stamp.
+"""
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,8 @@ class Run:
         if cell.by_hand:
             assert not history.commit_by_hand(cell.workload()), "the application lives"
             assert history.commit_by_hand(cell.workload())
+        elif cell.unrelayed:
+            self._do_without_a_relay()
         else:
             history.commit(cell.workload())
         if cell.held:
@@ -62,11 +70,39 @@ class Run:
         for deed in cell.after:
             self._operate(deed)
             fleet.rest(history.ids())
-        if cell.hits:
-            fleet.until(self._has_died, lambda: f"a death at {cell.name}\n{fleet.logs()}")
+        self._make_for_every_death()
+        fleet.rest(history.ids())
         rested_at = time.time()
         fleet.plans.lift()
         return self._result(rested_at)
+
+    def _do_without_a_relay(self) -> None:
+        """Nobody but a delivery task can claim; and nobody but the node of one that has died can make due what it claimed."""
+        fleet, history = self._fleet, self._history
+        with fleet.without(fleet.relay):
+            for deaths in range(1, self._cell.unrelayed + 1):
+                history.commit(self._cell.workload(), nudges=True)
+                fleet.until(partial(self._have_died, deaths), self._missing)
+            if self._cell.comes_back:
+                fleet.until(
+                    lambda: Status.DISPATCHED not in fleet.statuses(history.ids()).values(),
+                    lambda: f"the return of what was claimed, and there are {fleet.statuses(history.ids())}\n{fleet.logs()}",
+                )
+
+    def _make_for_every_death(self) -> None:
+        """Commit more of the same now and then, until each planned hit was made."""
+        next_wave_at = time.monotonic() + WAVE_S
+
+        def all_have_died() -> bool:
+            nonlocal next_wave_at
+            if self._have_died(len(self._cell.hits)):
+                return True
+            if time.monotonic() > next_wave_at:
+                self._history.commit(self._cell.workload())
+                next_wave_at = time.monotonic() + WAVE_S
+            return False
+
+        self._fleet.until(all_have_died, self._missing)
 
     def _hold(self) -> None:
         """Keep relay and maintenance away until something of theirs is ripe; then let them come, to die of it."""
@@ -94,11 +130,19 @@ class Run:
                 return
         raise AssertionError(f"{deed.verb} never came to its end")
 
-    def _has_died(self) -> bool:
-        return any(deed.checkpoint == self._cell.checkpoint.partition("@")[0] for deed in self._history.deeds())
+    def _deaths(self) -> int:
+        """How many died at the cell's own checkpoint."""
+        checkpoint = self._cell.checkpoint.partition("@")[0]
+        return sum(deed.checkpoint == checkpoint for deed in self._history.deeds())
+
+    def _have_died(self, count: int) -> bool:
+        return self._deaths() >= count
+
+    def _missing(self) -> str:
+        return f"a death at {self._cell.name} after {self._deaths()}\n{self._fleet.logs()}"
 
     def _result(self, rested_at: float) -> Result:
-        findings = judge(self._history.evidence(), may_repeat=self._cell.may_repeat)
+        findings = judge(self._history.evidence(), self._cell.copies)
         died_at = [deed.at for deed in self._history.deeds()]
         recovery_s = round(max(0.0, rested_at - max(died_at, default=rested_at)), 2)
         return Result(

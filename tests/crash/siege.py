@@ -3,6 +3,7 @@
 import os
 import random
 import signal
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -20,6 +21,8 @@ from tests.servers.valkey import OwnValkeyServer
 PLANS_EVERY_S = 8.0
 STRIKE_EVERY_S = 12.0
 """On average."""
+STRIKE_THE_DATABASE_EVERY_S = 15.0
+"""On average, in a storm."""
 FROZEN_S = 3.5
 """Longer than a lease."""
 CHECKPOINTS = sorted({cell.checkpoint.partition("@")[0] for cell in CELLS if not (cell.by_hand or cell.before or cell.after)})
@@ -37,7 +40,7 @@ class Siege:
         self._broker = broker
         self._database = database
         self._chance = chance
-        self._plans_at = self._strike_at = 0.0
+        self._plans_at = self._strike_at = self._database_at = 0.0
         self._restorations: dict[str, tuple[float, Callable[[], None]]] = {}
         self._weapons = self._choice()
 
@@ -53,6 +56,9 @@ class Siege:
         if now >= self._strike_at:
             self._strike_at = now + self._chance.expovariate(1 / STRIKE_EVERY_S)
             self._strike(now)
+        if self._database is not None and not self.spares_the_database and now >= self._database_at:
+            self._database_at = now + self._chance.expovariate(1 / STRIKE_THE_DATABASE_EVERY_S)
+            self._strike_the_database(self._database)
 
     def lift(self) -> None:
         """It is over: everything comes back."""
@@ -75,10 +81,28 @@ class Siege:
         if name not in self._restorations and self._weapons[name][1](now):
             self.strikes[name] += 1
 
+    def _strike_the_database(self, database: OwnPostgresServer) -> None:
+        """At once, and it is back at the end: the application of this soak, which has no other database, waits for it too."""
+        blow = min(("killed", "restarted", "frozen"), key=lambda blow: self.strikes[f"database {blow}"])
+        server, away_s = database.process, self._chance.uniform(0.2, 2)
+        match blow:
+            case "killed":
+                server.kill()
+                time.sleep(away_s)
+                server.start()
+            case "restarted":
+                server.stop()
+                server.start()
+            case "frozen":
+                server.freeze()
+                time.sleep(away_s + FROZEN_S)
+                server.thaw()
+        self.strikes[f"database {blow}"] += 1
+
     def _choice(self) -> Mapping[str, tuple[float, Callable[[float], bool]]]:
         """By name how often, against the others, and what is done; it says whether it was."""
         fleet = self._fleet
-        weapons: dict[str, tuple[float, Callable[[float], bool]]] = {
+        return {
             "pool process killed": (3, lambda _: _kill_child(fleet.delivery, self._chance)),
             "delivering node killed": (2, lambda _: _kill(fleet.delivery)),
             "relaying node killed": (2, lambda _: _kill(fleet.relay)),
@@ -88,10 +112,8 @@ class Siege:
             "delivering node frozen": (1, self._freeze_delivery),
             "broker killed": (1, self._kill_broker),
             "broker frozen": (1, self._freeze_broker),
+            "receiver killed": (1, self._kill_receiver),
         }
-        if self._database is not None:
-            weapons["database killed"] = (0.5, self._kill_database)
-        return weapons
 
     def _freeze_delivery(self, now: float) -> bool:
         node = self._fleet.delivery
@@ -119,12 +141,9 @@ class Siege:
         self._restorations["broker frozen"] = (now + self._chance.uniform(0.5, 3), self._broker.process.thaw)
         return True
 
-    def _kill_database(self, now: float) -> bool:
-        assert self._database is not None
-        if self.spares_the_database:
-            return False
-        self._database.process.kill()
-        self._restorations["database killed"] = (now + self._chance.uniform(0.2, 2), self._database.process.start)
+    def _kill_receiver(self, now: float) -> bool:
+        self._fleet.receiver.kill()
+        self._restorations["receiver killed"] = (now + self._chance.uniform(0.2, 2), self._fleet.receiver.start)
         return True
 
 

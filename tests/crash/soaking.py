@@ -17,9 +17,9 @@ from outbox.errors import OutboxError
 from tests.crash import endurance, gauges, workloads
 from tests.crash.arming import Act
 from tests.crash.endurance import PINNED, Sample
+from tests.crash.evidence import Fate
 from tests.crash.fleet import Fleet
 from tests.crash.history import History
-from tests.crash.oracle import Fate
 from tests.crash.receiver import Verdict
 from tests.crash.siege import Siege
 from tests.crash.workloads import Order
@@ -106,7 +106,7 @@ class Soak:
         reader: Any = None
         while (now := time.time() - self._began) < self.length_s:
             self.fleet.tend()
-            self.siege.spares_the_database = now >= (PINNED[0] - 0.05) * self.length_s
+            self.siege.spares_the_database = not endurance.is_storm(now, self.length_s)
             self.siege.step(now)
             is_pinned = PINNED[0] * self.length_s <= now < PINNED[1] * self.length_s
             self._was_pinned |= is_pinned
@@ -231,7 +231,7 @@ def _ample(order: Order, conversation: int = 0) -> Order:
     fields = dict(order.fields)
     if "ordering_key" in fields:
         fields["ordering_key"] += str(conversation)
-    if order.fate is Fate.DELIVERED:
+    if order.fate is not Fate.DEAD:
         fields.setdefault("max_attempts", AMPLE_ATTEMPTS)
     return replace(order, fields=fields)
 

@@ -6,10 +6,11 @@ from contextlib import contextmanager
 
 import psycopg
 import pytest
-from sqlalchemy import Connection, event, make_url, text
+from sqlalchemy import event, make_url, text
 
 from tests.crash import workloads
 from tests.crash.conftest import MakeFleet
+from tests.crash.copies import Copies
 from tests.crash.fleet import Fleet
 from tests.crash.history import History
 from tests.crash.lives import Life, Stage
@@ -20,8 +21,8 @@ WORKLOADS = (workloads.letters, workloads.crowd, workloads.refusals, workloads.p
 
 
 @contextmanager
-def full_sqlite(_stage: Stage) -> Iterator[None]:
-    """No file of this process may grow, as if the disk were full."""
+def broken_sqlite(_stage: Stage) -> Iterator[None]:
+    """No file of this process may grow: an I/O error, which the system tells from a full disk."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1, limits[1]))
     yield
@@ -30,16 +31,20 @@ def full_sqlite(_stage: Stage) -> Iterator[None]:
 
 @contextmanager
 def read_only_sqlite(stage: Stage) -> Iterator[None]:
-    """Each transaction finds that it may only read."""
-    engine = stage.outbox.store.engine
+    """Whoever connects opens the file for reading, as on a file system that was mounted so."""
+    engines = [outbox.store.engine for outbox in (stage.outbox, stage.stranger)]
 
-    def forbid(connection: Connection) -> None:
-        connection.exec_driver_sql("pragma query_only = on")
+    def open_for_reading(_dialect: object, _record: object, arguments: list[str], options: dict[str, object]) -> None:
+        arguments[0] = f"file:{arguments[0]}?mode=ro"
+        options["uri"] = True
 
-    event.listen(engine, "begin", forbid)
+    for engine in engines:
+        engine.dispose()
+        event.listen(engine, "do_connect", open_for_reading)
     yield
-    event.remove(engine, "begin", forbid)
-    engine.dispose()  # what a connection was told, it keeps
+    for engine in engines:
+        event.remove(engine, "do_connect", open_for_reading)
+        engine.dispose()
 
 
 @contextmanager
@@ -79,7 +84,7 @@ TERMINATE = (
     "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
 )
 TROUBLES = [
-    pytest.param("sqlite", full_sqlite, id="SQLite, disk full"),
+    pytest.param("sqlite", broken_sqlite, id="SQLite, I/O error"),
     pytest.param("sqlite", read_only_sqlite, id="SQLite, read-only"),
     pytest.param("postgresql", full_postgresql, id="PostgreSQL, disk full"),
     pytest.param("postgresql", read_only_postgresql, id="PostgreSQL, read-only"),
@@ -133,4 +138,4 @@ def test_a_server_that_fails_amid_the_work_loses_nothing_and_leaves_every_second
         fleet.outbox.store.engine.dispose()
     fleet.rest(history.ids())
 
-    assert judge(history.evidence(), may_repeat=True).problems == []
+    assert judge(history.evidence(), Copies.ON_RECORD).problems == []

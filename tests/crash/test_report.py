@@ -15,6 +15,20 @@ def test_the_pages_say_what_the_figures_say() -> None:
     assert [line["checkpoint"] for line in figures["crash"] if line["lost"] or line["problems"]] == []
 
 
+def test_the_page_of_the_matrix_tells_each_database_by_itself_and_the_clocks_that_were_shortened() -> None:
+    counts = {"kills": 2, "messages": 16, "lost": 0, "duplicated": 1}
+    runs = [
+        {"database": database, "pool": "threads", "checkpoint": "send.after", **counts, "recovery_s": recovery_s}
+        for database, recovery_s in (("sqlite", 0.5), ("sqlite", 1.0), ("sqlite", 3.0), ("postgresql", 2.5))
+    ]
+
+    page = crash_matrix.page({"crash": runs, "recovery": []})
+
+    assert "| sqlite | 3 | 6 | 48 | 0 | 3 | 1.00 | 3.00 |" in page
+    assert "| postgresql | 1 | 2 | 16 | 0 | 1 | 2.50 | 2.50 |" in page
+    assert "| `outbox.policy.retry.SHORTEST_RESCUE_DELAY_MS` | 5000 | 0 |" in page
+
+
 def test_the_page_of_the_soak_says_what_its_figures_say() -> None:
     told = {file: file.read_text(encoding="utf-8") for file in soak.written()}
 

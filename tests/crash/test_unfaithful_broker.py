@@ -8,6 +8,7 @@ import pytest
 
 from tests.crash import workloads
 from tests.crash.conftest import MakeFleet
+from tests.crash.copies import Copies
 from tests.crash.history import History
 from tests.crash.mischief import Mischief
 from tests.crash.oracle import judge
@@ -41,6 +42,6 @@ def test_whatever_a_broker_does_to_its_messages_each_is_sent_once_and_in_its_ord
     fleet.until(lambda: not mischief.waiting(), "the last copies to be received")
     mischief.close()
 
-    findings = judge(history.evidence(), may_repeat=False)
+    findings = judge(history.evidence(), Copies.NONE)
 
     assert (findings.problems, findings.duplicated) == ([], 0), f"seed {SEED}"

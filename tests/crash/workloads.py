@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.crash.oracle import Fate
+from tests.crash.evidence import Fate
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,11 @@ def letters() -> Iterator[Order]:
 def singles() -> Iterator[Order]:
     """Each in a broker message of its own."""
     yield from (Order("single") for _ in range(5))
+
+
+def capped() -> Iterator[Order]:
+    """More than their channel may have in flight: each that ends makes room for another."""
+    yield from (Order("capped") for _ in range(8))
 
 
 def crowd() -> Iterator[Order]:

@@ -75,7 +75,8 @@ def test_a_finding_is_followed_by_how_to_mend_it(command: Command, outbox: Outbo
 
     assert ended.status == 1
     assert "wrong  parked: 1 messages of channel 'mail' are parked and wait for a decision" in ended.stdout
-    assert "       -> `outbox list --status parked --channel mail`, then `outbox resolve` each" in ended.stdout
+    looking, deciding = "`outbox list --status parked --channel mail`", "`outbox resolve` with their ids or `--channel mail`"
+    assert f"       -> {looking}, then {deciding}" in ended.stdout
 
 
 def test_without_a_current_schema_nothing_else_is_looked_at(sqlite_url: str, tmp_path: Path) -> None:
@@ -196,6 +197,29 @@ def test_a_database_that_cannot_be_written_is_found(postgres_url: str) -> None:
     found = [f"{finding['problem']} -> {finding['mend']}" for finding in read_only("doctor", "--json").data["findings"]]
 
     assert "the database is read-only: a standby, or a role that may not write -> connect to the primary" in found
+
+
+def test_a_sqlite_file_that_cannot_be_written_is_found_in_whoever_s_engine(
+    command: Command, sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"sqlite:///file:{sqlite_url.removeprefix('sqlite:///')}?mode=ro&uri=true"
+    module = application_module(
+        monkeypatch, tmp_path, f"from sqlalchemy import create_engine\nengine = create_engine({url!r})\n"
+    )
+
+    own = findings(Command(["--database", url])("doctor", "--json"))
+    application_s = findings(Command([*command.options, "--app", f"{module}:engine"])("doctor", "--json"))
+
+    assert own["database"].startswith("the database is read-only: its file or file system cannot be written")
+    assert application_s["application's engine"].startswith("the application's engine is read-only: ")
+    assert "let the process write the file and its directory" in own["database"]
+
+
+def test_a_sqlite_file_that_somebody_is_writing_is_not_called_read_only(command: Command, outbox: Outbox) -> None:
+    with outbox.store.transaction():
+        ended = command("doctor", "--json")
+
+    assert "read-only" not in ended.stdout
 
 
 def test_an_application_s_engine_that_cannot_connect_is_found(

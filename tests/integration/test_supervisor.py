@@ -94,6 +94,23 @@ def test_a_signal_during_the_start_is_not_lost(service: Callable[..., Service]) 
     assert running.everyone() == []
 
 
+def test_a_service_that_was_started_with_nohup_outlives_its_terminal(service: Callable[..., Service]) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # what nohup does: whoever is started now inherits it
+    try:
+        running = service()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    running.says("running")
+
+    running.process.send_signal(signal.SIGHUP)
+    os.kill(running.pid_of("beat"), signal.SIGKILL)
+
+    running.says("beat was killed by signal 9; again")
+    running.process.send_signal(signal.SIGTERM)
+    assert running.ends() == 0
+    assert running.everyone() == []
+
+
 def test_a_second_ctrl_c_does_not_wait_for_a_node_that_hangs(service: Callable[..., Service]) -> None:
     running = service(shutdown_grace_s="3600")
     running.is_up()

@@ -678,6 +678,26 @@ ENQUEUES: Sequence[Rule] = [
         POSTGRESQL,
     ),
     Rule(
+        "A thread that the system refuses a wait for other processes leaves the queue of writers, as one that gave up does.",
+        f"{STORE}/write_queue.py",
+        "if not self._has_come:",
+        "if self._is_given_up:",
+        _tests(f"{CONTRACT}/test_write_queue.py", "who_is_refused_a_lock_for_fear_of_a_deadlock_is_not_waited_for"),
+        NEITHER,
+    ),
+    Rule(
+        "Sends that waited for a connection while it failed for another share its failure: in turn they would outlive their"
+        " timeout without a try.",
+        "outbox/integrations/celery/publishing.py",
+        "if asked_at <= self._failed_at:",
+        "if False:",
+        _tests(
+            "tests/integration/celery/test_durable_tasks_publishing.py",
+            "those_who_wait_for_a_connection_that_fails_share_its_failure",
+        ),
+        NEITHER,
+    ),
+    Rule(
         "What PostgreSQL ends for a deadlock is run again: each verb is fenced, so that this is harmless.",
         f"{STORE}/driver_errors.py",
         "error.connection_invalidated or _sqlstate(error) in _DEADLOCK",
@@ -752,9 +772,13 @@ BATCHES: Sequence[Rule] = [
     Rule(
         "A process that holds an outcome which is not on record begins nothing new.",
         "outbox/recording.py",
-        "ended = [*self._kept_so_far(), *ended]",
-        "ended = [*ended]",
-        _tests(f"{LOOPS}/test_recording.py", "a_process_that_holds_an_outcome_begins_nothing_new"),
+        "self._settle_and_take([*kept, *ended], claims, taker)",
+        "self._settle_and_take(ended, claims, taker)",
+        _tests(
+            f"{LOOPS}/test_recording.py",
+            "a_process_that_holds_an_outcome_begins_nothing_new",
+            "what_is_being_recorded_in_the_background_is_on_record_before_anything_new_begins",
+        ),
         NEITHER,
     ),
     Rule(
@@ -768,8 +792,8 @@ BATCHES: Sequence[Rule] = [
     Rule(
         "What could not be recorded so far is recorded when the process ends.",
         "outbox/recording.py",
-        "self.record(()) if self._kept else Recorded()",
-        "Recorded()",
+        "if not self._kept.wait(timeout_s):",
+        "if not timeout_s:",
         _tests(
             f"{LOOPS}/test_recording.py",
             "what_was_kept_is_recorded_at_the_close",
@@ -780,8 +804,8 @@ BATCHES: Sequence[Rule] = [
     Rule(
         "After a commit whose answer was lost the rows are read again, before a lease is counted as lost.",
         "outbox/recording.py",
-        "ids = settled.recorded | self._recorded_before(ended, settled)",
-        "ids = settled.recorded",
+        "settled, refusal = self._read_again([*kept, *ended], settled)",
+        "refusal = OutboxError()",
         _tests(
             f"{LOOPS}/test_recording.py",
             "invariant_7_a_commit_that_took_effect_and_lost_its_answer_is_no_lost_lease",
@@ -791,9 +815,18 @@ BATCHES: Sequence[Rule] = [
     Rule(
         "What has not begun when the task's budget is spent is released.",
         "outbox/delivery_loop.py",
-        "if self._stopping or time.monotonic() >= self._stop_at:",
-        "if self._stopping:",
+        "return self._stopping or time.monotonic() >= self._stop_at",
+        "return self._stopping",
         _tests(f"{LOOPS}/test_delivery.py", "r18_what_has_not_begun_when_the_budget_is_spent_is_released_uncharged"),
+        NEITHER,
+    ),
+    Rule(
+        "What was taken while the task came to its end is released, too.",
+        "outbox/delivery_loop.py",
+        "        if self._is_time_to_end():  # by now: the take may have waited for a database that is locked\n"
+        "            self._give_back_the_rest()\n            return\n",
+        "",
+        _tests(f"{LOOPS}/test_delivery.py", "what_was_taken_while_the_task_came_to_its_end_is_not_begun"),
         NEITHER,
     ),
     Rule(
@@ -872,6 +905,49 @@ ASIDE: Sequence[Rule] = [
         ),
         NEITHER,
     ),
+    Rule(
+        "What a task had claimed by itself is due again at once when its process dies, however long ago it stepped aside.",
+        "outbox/integrations/celery/lifetime.py",
+        "claiming = [began_at, *(task.began_at for task in aside if task.has_claimed)]",
+        "claiming = [began_at]",
+        _tests(
+            "tests/integration/celery/test_making_way.py",
+            "what_a_task_that_went_on_aside_had_claimed_by_itself_is_brought_back_at_once",
+        ),
+        NEITHER,
+    ),
+]
+
+ENDS: Sequence[Rule] = [
+    Rule(
+        "What was taken while the outbox is closed is not begun, and given back.",
+        "outbox/senders.py",
+        "            if not self._is_closed:\n                return self._begin(channel, trains)\n",
+        "            return self._begin(channel, trains)\n",
+        (
+            *_tests("tests/unit/test_senders.py", "what_is_started_after_the_close_comes_back_as_not_begun"),
+            *_tests(
+                f"{LOOPS}/test_unruly_adapters.py", "a_task_that_has_taken_a_message_when_its_outbox_is_closed_sends_nothing"
+            ),
+        ),
+        NEITHER,
+    ),
+    Rule(
+        "A process that ends in good order has its outcomes recorded first.",
+        "outbox/delivery.py",
+        "            self.recorder.close(timeout_s)\n",
+        "            del timeout_s\n",
+        _tests(f"{LOOPS}/test_recording.py", "what_was_kept_is_recorded_when_the_process_ends_in_good_order"),
+        NEITHER,
+    ),
+    Rule(
+        "A worker has its outcomes recorded when its pool's tasks have ended, and not before.",
+        "outbox/integrations/celery/lifetime.py",
+        "            worker.steps.sort(key=lambda step: step is not self)\n",
+        "",
+        _tests("tests/unit/test_ending_worker.py", "a_worker_finishes_when_its_pool_has_stopped"),
+        NEITHER,
+    ),
 ]
 
 RULES: Mapping[str, Sequence[Rule]] = {
@@ -883,4 +959,5 @@ RULES: Mapping[str, Sequence[Rule]] = {
     "Enqueues and locks": ENQUEUES,
     "Delivery in batches": BATCHES,
     "Tasks that step aside": ASIDE,
+    "The end of a process": ENDS,
 }

@@ -33,6 +33,13 @@ def test_the_page_is_what_the_command_says_of_itself() -> None:
     assert command_line.page() == PAGE, "run `python -m docs.command_line`"
 
 
+def test_a_default_is_told_in_words_that_people_know() -> None:
+    assert "Sentinel" not in PAGE
+    told = {told for command in COMMANDS.values() for one in options(command) if isinstance(told := one.show_default, str)}
+    assert told
+    assert [words for words in told if f"Default: {words}." not in PAGE] == []
+
+
 def test_a_command_without_a_place_in_the_template_is_missed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(application.commands, "frobnicate", click.Command("frobnicate"))  # type: ignore[attr-defined]
     with pytest.raises(ValueError, match="frobnicate"):

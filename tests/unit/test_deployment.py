@@ -14,6 +14,9 @@ import pytest
 import yaml
 
 from config.settings import Settings, variable
+from outbox import Channel
+from workers.child import Stage
+from workers.supervisor import LEAST_GRACE_S
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
@@ -141,6 +144,15 @@ def test_a_unit_runs_what_is_there(unit: Path) -> None:
         require_command(shlex.split(line))
         assert "User=outbox\n" in text
     assert set(re.findall(r"\b(OUTBOX_\w+)=", text)) <= SETTINGS
+
+
+def test_a_stop_waits_for_a_send_that_takes_all_of_the_default_timeout() -> None:
+    grace_s = Settings.model_fields["shutdown_grace_s"].default
+    assert grace_s > Channel.timeout
+    killed_after_s = [int(found) for unit in UNITS for found in re.findall(r"^TimeoutStopSec=(\d+)$", unit.read_text(), re.M)]
+    assert len(killed_after_s) == len([unit for unit in UNITS if unit.suffix == ".service"])
+    assert min(killed_after_s) > grace_s + len(Stage) * LEAST_GRACE_S
+    assert COMPOSE["x-outbox"]["stop_grace_period"] == f"{min(killed_after_s)}s"
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed: no second opinion")

@@ -1,12 +1,15 @@
 """The documentation's site: it builds without a warning, and every page is in it."""
 
+import ast
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 
 import outbox
+from tests.integration.documentation.blocks import blocks_of, pages
 
 PROJECT = Path(__file__).parents[2]
 
@@ -30,6 +33,28 @@ def test_the_reference_has_what_each_integration_offers() -> None:
     for module in ("outbox.integrations.django", "outbox.integrations.flask", "outbox.testing", "outbox.web"):
         offered = set(import_module(module).__all__) - {"Recording"}  # what a block gives, and nobody makes
         assert {name for name in offered if f"::: {module}.{name}\n" not in page} == set()
+
+
+def test_the_reference_has_whatever_a_page_imports() -> None:
+    page = (PROJECT / "docs/reference/python.md").read_text()
+    snippets = [block.code for path in pages() for block in blocks_of(path) if block.language == "python"]
+    imported = {name for snippet in snippets for name in _imports(snippet)}
+    assert len(imported) > 20
+    assert sorted(name for name in imported if f"::: {name}\n" not in page) == []
+
+
+def test_pages_say_how_to_install_a_clone_as_long_as_nothing_is_released() -> None:
+    released = "## 0.1.0, not released yet" not in (PROJECT / "CHANGELOG.md").read_text()
+    for page in ("index.md", "tutorial.md"):
+        assert ("not on the package index yet" in (PROJECT / "docs" / page).read_text()) is not released, page
+
+
+def _imports(snippet: str) -> Iterator[str]:
+    """Where the reference has what a snippet imports from the package."""
+    for statement in ast.walk(ast.parse(snippet)):
+        if isinstance(statement, ast.ImportFrom) and str(statement.module).partition(".")[0] == "outbox":
+            for alias in statement.names:
+                yield _place_of(alias.name) if statement.module == "outbox" else f"{statement.module}.{alias.name}"
 
 
 def _place_of(name: str) -> str:

@@ -59,7 +59,8 @@ def _parked(outbox: Outbox) -> Iterator[Finding]:
         if count := stats.by_status.get(Status.PARKED, 0):
             yield Finding(
                 f"{count} messages of channel {stats.channel!r} are parked and wait for a decision",
-                f"`outbox list --status parked --channel {stats.channel}`, then `outbox resolve` each",
+                f"`outbox list --status parked --channel {stats.channel}`, then"
+                f" `outbox resolve` with their ids or `--channel {stats.channel}`",
             )
 
 

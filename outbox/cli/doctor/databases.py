@@ -52,6 +52,11 @@ def _applications_engine(engine: Engine) -> Iterator[Finding]:
 
 
 def _sqlite(found: examining.SQLiteSettings, whose: str) -> Iterator[Finding]:
+    if found.read_only:
+        yield Finding(
+            f"{whose} is read-only: its file or file system cannot be written, or its URL says so",
+            "let the process write the file and its directory, and take mode=ro and immutable out of the URL",
+        )
     if found.journal_mode != "wal":
         yield Finding(
             f"{whose} uses journal_mode={found.journal_mode}, so readers and writers wait for each other",

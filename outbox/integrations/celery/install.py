@@ -26,8 +26,9 @@ from outbox.tasks.calls import CHANNEL
 
 _log = logging.getLogger("outbox.celery")
 
-_SETTLE_GRACE_S = 30.0
-"""After the budget and the last send, time to record the outcomes, before the hard limit ends the process."""
+_SETTLE_GRACE_S = 60.0
+"""After the budget and the last send, time to record the outcomes, before the hard limit ends the process: as long as all tries
+to record them take on a database that is locked."""
 _STUCK_AFTER_S = 60.0
 """A pass that is so late hangs on its database."""
 _SHORTEST_LIFE_S = 10.0

@@ -6,6 +6,7 @@ import mmap
 import time
 from collections import defaultdict, deque
 from collections.abc import Collection
+from dataclasses import dataclass
 from typing import Any
 
 from billiard.exceptions import Terminated, WorkerLostError
@@ -73,9 +74,9 @@ class Lifetime:
         self.end()
 
     def _finish(self, exitcode: int | None = None, **_signal: Any) -> None:
-        """A pool process ends, and would take with it what goes on aside. One that is terminated shall."""
+        """A pool process ends, and would take with it what goes on aside or is not on record. One that is terminated shall."""
         if (exitcode or 0) >= 0:
-            self.outbox.delivery.finish_aside()
+            self.outbox.delivery.finish()
 
 
 def _step(lifetime: Lifetime) -> type[bootsteps.StartStopStep]:
@@ -87,6 +88,12 @@ def _step(lifetime: Lifetime) -> type[bootsteps.StartStopStep]:
         def __init__(self, worker: Any, **options: Any) -> None:
             super().__init__(worker, **options)
             lifetime.begin(worker, scales=bool(options.get("autoscale")))
+
+        def include(self, worker: Any) -> bool:
+            """In front of the worker's other steps. They stop from last to first: the pool's tasks have ended when it does."""
+            is_included = bool(super().include(worker))
+            worker.steps.sort(key=lambda step: step is not self)
+            return is_included
 
         def register_with_event_loop(self, worker: Any, hub: Any) -> None:
             if isinstance(worker.pool, prefork.TaskPool):
@@ -102,7 +109,7 @@ def _step(lifetime: Lifetime) -> type[bootsteps.StartStopStep]:
 
         def stop(self, _worker: Any) -> None:
             lifetime.waiting.end()
-            lifetime.outbox.delivery.finish_aside()  # of pools without processes of their own
+            lifetime.outbox.delivery.finish()  # of pools without processes of their own
 
         def terminate(self, worker: Any) -> None:
             self.stop(worker)
@@ -111,6 +118,22 @@ def _step(lifetime: Lifetime) -> type[bootsteps.StartStopStep]:
             lifetime.end()
 
     return Step
+
+
+@dataclass(frozen=True, slots=True)
+class _Aside:
+    """A task that is over while its messages go on in the pool process."""
+
+    kwargs: dict[str, Any]
+    began_at: float | None
+    """Seconds since the epoch."""
+    until: float
+    """When the last of them has ended (monotonic)."""
+
+    @property
+    def has_claimed(self) -> bool:
+        """Whether it came without claims, and made its own."""
+        return not self.kwargs.get("claims")
 
 
 class Undertaker:
@@ -124,16 +147,16 @@ class Undertaker:
         self.is_on_duty = False
         """Whether this is the main process of a pool of processes, and will be asked to look after them."""
         self._outbox = outbox
-        self._aside: defaultdict[int, deque[tuple[float, dict[str, Any]]]] = defaultdict(deque)
-        """By process, the arguments of tasks that are over while their messages go on, and until when they may (monotonic)."""
+        self._aside: defaultdict[int, deque[_Aside]] = defaultdict(deque)
+        """By process."""
 
-    def remember(self, pid: int, kwargs: dict[str, Any], for_s: float) -> None:
-        """Messages of a task that is over go on in process ``pid``, for so many seconds at the most."""
+    def remember(self, pid: int, kwargs: dict[str, Any], began_at: float | None, for_s: float) -> None:
+        """Messages of a task that began then (seconds since the epoch) go on in process ``pid``, for so long at the most."""
         if not self.is_on_duty:
             return
         tasks, now = self._aside[pid], time.monotonic()
-        tasks.append((now + for_s, kwargs))
-        while tasks and (len(tasks) > _REMEMBERED_TASKS or tasks[0][0] <= now):
+        tasks.append(_Aside(kwargs, began_at, now + for_s))
+        while tasks and (len(tasks) > _REMEMBERED_TASKS or tasks[0].until <= now):
             tasks.popleft()
 
     def look(self, pids: Collection[int]) -> None:
@@ -144,18 +167,21 @@ class Undertaker:
     def bury(self, pid: int, *tasks: dict[str, Any], began_at: float | None = None) -> None:
         """Rescue what process ``pid`` was sending, and give back what its tasks had not begun, or had claimed themselves.
 
-        ``began_at`` (seconds since the epoch) is when its last task did. Matched by owner, never by lease alone: the lease of a
-        batch says nothing about who took it. Where the database does not answer, time does the same: the lease runs out, the
-        horizon passes.
+        ``began_at`` (seconds since the epoch) is when its last task did; one that had claimed and goes on aside did sooner.
+        Matched by owner, never by lease alone: the lease of a batch says nothing about who took it. Where the database does not
+        answer, time does the same: the lease runs out, the horizon passes.
         """
-        outbox, owner = self._outbox, self._outbox.owner_of(pid)
-        tasks = (*tasks, *(kwargs for _until, kwargs in self._aside.pop(pid, ())))
+        outbox, owner, now = self._outbox, self._outbox.owner_of(pid), time.monotonic()
+        aside = [task for task in self._aside.pop(pid, ()) if task.until > now]
+        claiming = [began_at, *(task.began_at for task in aside if task.has_claimed)]
+        since = min((moment for moment in claiming if moment is not None), default=None)
+        carried = (*tasks, *(task.kwargs for task in aside))
         try:
             brought_back = outbox.maintenance.rescue_owned(owner)
-            if began_at is not None:
-                within_s = time.time() - began_at + _ON_THE_WAY_S
+            if since is not None:
+                within_s = time.time() - since + _ON_THE_WAY_S
                 brought_back += outbox.maintenance.recall(owner, round(within_s * 1_000))
-            claims = [claim for task in tasks for claim in envelope.unpack(task.get("v"), task.get("claims"))]
+            claims = [claim for task in carried for claim in envelope.unpack(task.get("v"), task.get("claims"))]
             brought_back += outbox.store.release(claims)
         except (OutboxError, envelope.UnreadableEnvelope) as error:
             _log.warning("the rows of dead process %s wait for their lease to run out: %s", pid, error)
@@ -177,7 +203,7 @@ def request_class(undertaker: Undertaker) -> type[Request]:
             def on_success(self: OutboxRequest, answer: Any, **kwargs: Any) -> Any:
                 failed, result, _runtime = answer
                 if not failed and f"{ASIDE!r}: " in str(result):
-                    undertaker.remember(int(self.worker_pid or 0), self.kwargs, self.task.time_limit or 0)
+                    undertaker.remember(int(self.worker_pid or 0), self.kwargs, self.time_start, self.task.time_limit or 0)
                 return succeed(self, answer, **kwargs)
 
             cls.on_success = on_success  # type: ignore[assignment,method-assign]

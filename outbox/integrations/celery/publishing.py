@@ -1,5 +1,6 @@
 """Publishing that neither hangs nor retries for long: its own connection, short socket time-outs, thrown away on failure."""
 
+import math
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -74,6 +75,7 @@ class Publisher:
         self._lock = threading.Lock()
         self._producer = None
         self._used_at = 0.0
+        self._failed_at, self._failure = -math.inf, ""
 
     def _apply(self, publication: Publication, **options: Any) -> None:
         self._app.tasks[publication.task].apply_async(kwargs=publication.kwargs, **publication.options, **options)
@@ -81,23 +83,38 @@ class Publisher:
     @contextmanager
     def connected(self) -> Iterator[Producer]:
         """The producer, for this thread alone while the block runs. Broker failures become ``BrokerUnavailable``, in it too."""
+        asked_at = time.monotonic()
         with self._lock:
             try:
                 if time.monotonic() - self._used_at > _STALE_AFTER_S:
                     self.close()
                 if self._producer is None:
-                    connection = impatient(self._app, confirmed=self._confirmed)
-                    connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0)
-                    self._producer = self._app.amqp.Producer(connection)
+                    self._producer = self._connect(asked_at)
                 yield self._producer
                 self._used_at = time.monotonic()
             except self._failures() as error:
                 self.close()
-                raise BrokerUnavailable(f"{type(error).__name__}: {error}") from error
+                raise BrokerUnavailable(_told(error)) from error
+
+    def _connect(self, asked_at: float) -> Producer:
+        """Who waited while this failed for another shares the failure: in turn, the last would outwait its own timeout."""
+        if asked_at <= self._failed_at:
+            raise BrokerUnavailable(self._failure)
+        connection = impatient(self._app, confirmed=self._confirmed)
+        try:
+            connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0)
+        except self._failures() as error:
+            self._failed_at, self._failure = time.monotonic(), _told(error)
+            raise
+        return self._app.amqp.Producer(connection)
 
     def _failures(self) -> tuple[type[BaseException], ...]:
         transport = self._app.connection_for_write().transport
         return (KombuError, OSError, *transport.connection_errors, *transport.channel_errors)
+
+
+def _told(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
 
 
 def impatient(app: Celery, *, confirmed: bool = False) -> Connection:

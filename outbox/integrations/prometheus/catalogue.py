@@ -38,8 +38,8 @@ RELAY_PASSES = Family(
     "outbox_relay_passes_total", Kind.COUNTER, "Passes of the relay that came to their end, whether or not they found anything"
 )
 PULLS = Family(
-    "outbox_pulls_total", Kind.COUNTER, "Delivery tasks that claimed by themselves what was due, one hop after its commit",
-    ("channel",),
+    "outbox_pulls_total", Kind.COUNTER,
+    "Claims by delivery tasks: one hop after a commit of an idle channel, or at the end of a batch of a full one", ("channel",),
 )  # fmt: skip
 CLAIMED = Family("outbox_claimed_total", Kind.COUNTER, "Messages claimed for delivery tasks")
 REDISPATCHED = Family(

@@ -22,7 +22,7 @@ from outbox import Attempt, Channel, Message, Outbox, OutcomeUnknown, PermanentF
 from outbox.integrations.celery import Installation, install
 from outbox.policy import retry
 from outbox.policy.retry import Backoff
-from outbox.store import claiming
+from outbox.store import claiming, sqlite
 from tests.integration.celery.ledger import Ledger
 from tests.integration.celery.misdeeds import MISDEEDS
 
@@ -48,6 +48,7 @@ class Settings:
     budget_s: float = 60.0
     horizon_ms: int | None = None
     lease_margin_s: float | None = None
+    busy_timeout_ms: int | None = None
     deaf: bool = False
     """Whether the worker does not hear its pool's processes end, as happens when it comes a moment too early."""
     plans: str = ""
@@ -112,6 +113,8 @@ def shorter_clocks(settings: Settings) -> list[tuple[ModuleType, str, float]]:
     if settings.lease_margin_s is not None:
         constants.append((leases, "LEASE_MARGIN_S", settings.lease_margin_s))
         constants.append((retry, "SHORTEST_RESCUE_DELAY_MS", 0))
+    if settings.busy_timeout_ms is not None:
+        constants.append((sqlite, "BUSY_TIMEOUT_MS", settings.busy_timeout_ms))
     return constants
 
 

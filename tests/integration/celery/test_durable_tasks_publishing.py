@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from outbox import Channel, Message, Outbox
 from outbox.errors import ConfigurationError, InvalidMessage, UnknownChannel
-from outbox.integrations.celery import CeleryTasks, DurableTask, install
+from outbox.integrations.celery import CeleryTasks, DurableTask, install, publishing
 from outbox.lifecycle import Status
 from outbox.tasks.calls import QueuedTask
 from tests.servers.valkey import OwnValkeyServer
@@ -147,6 +147,23 @@ def test_a_broker_that_gave_no_answer_is_given_the_task_again_under_its_id(
     ids = {message["headers"]["id"] for message in published(own_redis.url)}
     assert queued.id in ids
     assert len(ids) == 2
+
+
+def test_those_who_wait_for_a_connection_that_fails_share_its_failure(
+    outbox: Outbox, make_app: MakeApp, own_redis: OwnValkeyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One after another, each with its own time-out, the last would come to no try before its send is given up as unknown."""
+    monkeypatch.setattr(publishing, "SOCKET_TIMEOUT_S", 0.3)
+    sends = CeleryTasks.concurrency
+    outbox.register(CeleryTasks(timeout=sends * 0.3))
+    install(make_app(own_redis.url), outbox)
+    outbox.on_commit = None
+    queued = [send(outbox, "shop.add", number) for number in range(sends)]
+    own_redis.process.freeze()
+    outbox.drain()
+    own_redis.process.thaw()
+    rows = [outbox.get(each.message_ids[0]) for each in queued]
+    assert {(row.status, row.attempt_count, row.outcome_unknown) for row in rows} == {(Status.QUEUED, 0, False)}
 
 
 def test_the_signal_before_publishing_fires_once_and_not_at_enqueue(outbox: Outbox, make_app: MakeApp, redis_url: str) -> None:

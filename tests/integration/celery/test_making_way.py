@@ -8,8 +8,11 @@ import signal
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
+from outbox.integrations.celery import envelope
+from outbox.integrations.celery.names import channel_queue, deliver_task
 from tests.integration.celery.conftest import MakeStack
 from tests.integration.celery.nodes import Node, eventually
 from tests.integration.celery.stack import Stack
@@ -104,6 +107,31 @@ def test_what_went_on_aside_in_a_process_that_dies_is_brought_back_at_once(
     assert {record.error for message_id in ids for record in stack.outbox.attempts(message_id) if record.error} == {
         "the worker process died during the send"
     }
+    assert stack.outbox.store.violations(10) == []
+
+
+@pytest.mark.parametrize("moment", ["between two tasks", "in a later task"])
+def test_what_a_task_that_went_on_aside_had_claimed_by_itself_is_brought_back_at_once(
+    make_stack: MakeStack, gate: Path, sqlite_url: str, redis_url: str, moment: str
+) -> None:
+    stack = make_stack(sqlite_url, redis_url, horizon_ms=LONG_MS)
+    stack.worker(concurrency=1).await_ready()
+    ids = stack.enqueue("patient", 4, payload={"wait_for": str(gate)})
+    stack.application.app.send_task(deliver_task("patient"), kwargs=envelope.pull(), queue=channel_queue("patient"))
+    stack.await_arrivals(ids[1])
+    make_way(stack)
+    sender = stack.ledger.arrivals(ids[0])[0].pid
+    if moment == "between two tasks":
+        os.kill(sender, signal.SIGKILL)
+    else:
+        time.sleep(2)  # what has been claimed so shortly before that task might be taken for its own
+        ids += stack.enqueue("single", payload={"die": "kill"})
+        stack.relay()
+    eventually(lambda: not psutil.pid_exists(sender), "the death")
+    gate.touch()
+
+    stack.relay_until(delivered=len(ids) + 5)
+    assert [message.attempt_count for message in stack.messages(ids)] == [2, 2, 1, 1, 2][: len(ids)]
     assert stack.outbox.store.violations(10) == []
 
 

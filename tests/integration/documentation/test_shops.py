@@ -46,10 +46,9 @@ def test_the_flask_guides_shop_delivers_what_it_commits(walk: Walk) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_the_fastapi_guides_shop_delivers_what_it_commits(walk: Walk) -> None:
-    shop, worker, *_elsewhere = code("docs/guides/fastapi.md", "python")  # the others: tests/integration/fastapi/test_guide.py
+    shop, *_elsewhere = code("docs/guides/fastapi.md", "python")  # the others: tests/integration/fastapi/test_guide.py
     [starting] = code("docs/guides/fastapi.md", "console")
     walk.write(shop)
-    walk.write(worker)
     port = free_port()
     tables = "import shop; from sqlalchemy import create_engine as e; shop.Base.metadata.create_all(e('sqlite:///shop.db'))"
     walk.type(f'$ export UVICORN_PORT={port}\n$ python -c "{tables}"')

@@ -18,7 +18,7 @@ import httpx
 import pytest
 import yaml
 from sqlalchemy import Engine, create_engine, make_url
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from standardwebhooks import Webhook
 from werkzeug.test import Client
 
@@ -320,10 +320,34 @@ def test_a_line_of_the_log_has_the_fields_that_are_shown(caplog: pytest.LogCaptu
     assert set(shown["outbox"]) <= set(line["outbox"])
 
 
+class Base(DeclarativeBase):
+    pass
+
+
+class Account(Base):
+    __tablename__ = "accounts"
+    number: Mapped[int] = mapped_column(primary_key=True)
+    points: Mapped[int]
+
+
+def test_a_transactional_channel_does_its_work_and_is_done_with_it_at_once(outbox: Outbox, engine: Engine) -> None:
+    _pager, bonus, _kit = code("docs/guides/write-a-channel.md", "python")
+    exec(bonus, {"outbox": outbox, "Account": Account})
+    Base.metadata.create_all(engine)
+    with Session(engine) as session, session.begin():
+        session.add(Account(number=7, points=1))
+        for number in (7, 8):
+            outbox.enqueue(session, "bonus", payload={"account": number, "points": 2})
+    outbox.drain()
+    with Session(engine) as session:
+        assert session.get_one(Account, 7).points == 3
+    assert {message.payload["account"]: message.status for message in outbox.list()} == {7: "delivered", 8: "failed_retryable"}
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_the_channel_that_is_written_passes_the_kit_and_is_known_by_its_kind(tmp_path: Path) -> None:
-    pager, kit = code("docs/guides/write-a-channel.md", "python")
+    pager, _bonus, kit = code("docs/guides/write-a-channel.md", "python")
     exec(pager, {})  # what it does: tests/unit/testing/test_guide_to_channels.py
     (tmp_path / "test_ntfy.py").write_text(f"from outbox_ntfy import Ntfy\n{kit}")
     example = PROJECT / "examples/third_party_channel"

@@ -13,9 +13,10 @@ import pytest
 from fastapi import Request
 from starlette.middleware.sessions import SessionMiddleware
 
+from outbox.integrations.celery.nudge import Nudge
 from tests.integration.documentation.blocks import code
 
-SHOP, WORKER, DASHBOARD, TEST = code("docs/guides/fastapi.md", "python")
+SHOP, DASHBOARD, TEST = code("docs/guides/fastapi.md", "python")
 
 
 def run(block: str, name: str, **names: Any) -> types.ModuleType:
@@ -35,12 +36,12 @@ async def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
     async with shop.engine.begin() as connection:
         await connection.run_sync(shop.Base.metadata.create_all)
     yield shop
+    shop.celery.close()
     await shop.engine.dispose()
 
 
 async def test_its_application_packs_what_was_ordered_as_its_test_says(shop: Any) -> None:
-    worker = run(WORKER, "worker")
-    worker.app.conf.task_always_eager = True
+    shop.celery.conf.task_always_eager = True
     told = run(TEST, "told", asyncio=asyncio, **vars(shop))
     transport = httpx.ASGITransport(shop.app)
     async with (
@@ -48,7 +49,10 @@ async def test_its_application_packs_what_was_ordered_as_its_test_says(shop: Any
         httpx.AsyncClient(transport=transport, base_url="http://shop") as client,
     ):
         await told.test_an_order_is_packed(client)
-    worker.app.close()
+
+
+async def test_its_web_process_wakes_the_relay_when_it_has_committed(shop: Any) -> None:
+    assert isinstance(shop.outbox.on_commit, Nudge)
 
 
 async def test_its_dashboard_lets_in_whom_the_session_knows(shop: Any) -> None:

@@ -424,6 +424,33 @@ def test_a_task_that_is_told_to_stop_ends_what_is_under_way_and_releases_the_res
     assert all(row.attempt_count == 0 for row in rows(outbox, ids) if row.status == "queued")
 
 
+@BOTH
+@pytest.mark.parametrize("ends", ["told to stop", "its budget spent"])
+def test_what_was_taken_while_the_task_came_to_its_end_is_not_begun(
+    outbox: Outbox, kind: type[Chat], ends: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A take may wait for a locked database until it is too late to send: the time between is that of others."""
+    chat = kind()
+    outbox.register(chat)
+    ids = enqueue_many(outbox, 5)
+    take, taken, budget_s = outbox.store.settle_and_take, threading.Event(), 1.0
+
+    def take_slowly(*arguments: Any) -> Any:
+        answer = take(*arguments)
+        if not taken.is_set() and ends == "its budget spent":
+            time.sleep(budget_s)
+        taken.set()
+        return answer
+
+    monkeypatch.setattr(outbox.store, "settle_and_take", take_slowly)
+    report = deliver(outbox, budget_s=budget_s, should_stop=lambda: ends == "told to stop" and taken.is_set())
+
+    assert taken.is_set()
+    assert chat.sent == []
+    assert report.released == 5
+    assert [(row.status, row.attempt_count) for row in rows(outbox, ids)] == [("queued", 0)] * 5
+
+
 def test_a_released_row_that_failed_before_keeps_its_history(outbox: Outbox) -> None:
     outbox.register(Chat(behaviour=raising(RetryLater("busy", after=0))))
     (message_id,) = enqueue_many(outbox, 1)

@@ -1,8 +1,10 @@
 """A delivery task that claims: a batch for itself, or what its channel has room for; by the rules of every relay pass."""
 
+import pytest
+
 from outbox import NewMessage, Outbox
 from outbox.batching import Batch
-from outbox.errors import BrokerUnavailable
+from outbox.errors import BrokerUnavailable, ConfigurationError
 from outbox.policy.destination import Rate
 from outbox.relay import Relay
 from outbox.telemetry import Pulled, RelayPassed
@@ -10,9 +12,13 @@ from tests.integration.conftest import OpenOutbox
 from tests.integration.loops.scene import Capture, Chat, Events, claim, deliver, enqueue, enqueue_many, put, statuses
 
 
-class Gone(Capture):
+class Broken(Capture):
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self._error = error
+
     def dispatch(self, batches: object) -> None:
-        raise BrokerUnavailable("gone")
+        raise self._error
 
 
 def pull(outbox: Outbox, channel: str = "chat", dispatcher: Capture | None = None) -> Batch | None:
@@ -121,11 +127,22 @@ def test_what_a_pull_cannot_publish_is_given_back(outbox: Outbox) -> None:
     ids = enqueue_many(outbox, 2)
     for message_id in ids:
         put(outbox, message_id, outcome_unknown=1)
-    batch = pull(outbox, dispatcher=Gone())
+    batch = pull(outbox, dispatcher=Broken(BrokerUnavailable("gone")))
     assert batch is not None
     kept = [each.id for each in batch.claims]
     assert statuses(outbox, kept) == ["dispatched"]
     assert statuses(outbox, [message_id for message_id in ids if message_id not in kept]) == ["queued"]
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no such serializer"), ConfigurationError("nobody to publish to")])
+def test_a_pull_that_fails_gives_back_all_that_it_claimed(outbox: Outbox, error: Exception) -> None:
+    outbox.register(Chat())
+    ids = enqueue_many(outbox, 3)
+    for message_id in ids:
+        put(outbox, message_id, outcome_unknown=1)
+    with pytest.raises(type(error)):
+        pull(outbox, dispatcher=Broken(error))
+    assert statuses(outbox, ids) == ["queued"] * 3
 
 
 def test_messages_of_an_application_that_does_not_know_the_channel_are_stamped_and_pulled(open_outbox: OpenOutbox) -> None:
@@ -198,5 +215,5 @@ def test_a_paused_channel_gives_a_refill_nothing(outbox: Outbox) -> None:
 def test_what_a_refill_cannot_publish_is_given_back(outbox: Outbox) -> None:
     outbox.register(Chat())
     ids = enqueue_many(outbox, 2)
-    refill(outbox, dispatcher=Gone())
+    refill(outbox, dispatcher=Broken(BrokerUnavailable("gone")))
     assert statuses(outbox, ids) == ["queued", "queued"]

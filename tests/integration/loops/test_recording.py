@@ -3,6 +3,7 @@
 import asyncio
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,9 @@ from outbox.telemetry import AttemptFinished, Event, LeaseLost, SettleDelayed
 from outbox.testing import FakeClock
 from tests.integration.conftest import OpenOutbox
 from tests.integration.loops.scene import (
+    WAIT_S,
     AsyncChat,
+    Behaviour,
     Chat,
     Events,
     Held,
@@ -40,6 +43,7 @@ from tests.integration.loops.scene import (
 from tests.servers.postgresql import OwnPostgresServer
 from tests.servers.proxy import COMMIT, line_to
 
+SETTLING = "outbox-settle"
 BOTH = pytest.mark.parametrize("kind", [Chat, AsyncChat], ids=["plain", "async"])
 
 
@@ -71,12 +75,85 @@ class WriteLock:
 def locked(sqlite_outbox_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Outbox, WriteLock]]:
     """An outbox on SQLite that waits 20 ms for a lock, and a lock."""
     monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_MS", 20)
-    monkeypatch.setattr("outbox.recording.RETRY_S", 3600.0)
+    monkeypatch.setattr("outbox.keeping.RETRY_S", 3600.0)
     outbox = Outbox(sqlite_outbox_url)
     lock = WriteLock(Path(str(make_url(sqlite_outbox_url).database)))
     yield impatient(outbox), lock
     lock.close()
     outbox.close()
+
+
+@pytest.fixture
+def background(locked: tuple[Outbox, WriteLock], monkeypatch: pytest.MonkeyPatch) -> Iterator[Held]:
+    """What records in the background does so often, and hangs when it is about to write."""
+    monkeypatch.setattr("outbox.keeping.RETRY_S", 0.01)
+    outbox, _lock = locked
+    settle_and_take, held = outbox.store.settle_and_take, Held()
+
+    def hang(*arguments: Any) -> Any:
+        if threading.current_thread().name == SETTLING:
+            held(None, None)  # type: ignore[arg-type]
+        return settle_and_take(*arguments)
+
+    monkeypatch.setattr(outbox.store, "settle_and_take", hang)
+    yield held
+    held.let_go.set()
+
+
+class Interrupted(BaseException):
+    """What a soft time limit, or Ctrl-C, raises in the midst of anything."""
+
+
+def send_past_the_end_of_its_task(outbox: Outbox, chat: Chat) -> list[str]:
+    """A message whose task is interrupted in the midst of its send."""
+
+    def interrupt() -> bool:
+        if chat.sent:
+            raise Interrupted
+        return False
+
+    outbox.register(chat)
+    ids = enqueue_many(outbox, 1)
+    with pytest.raises(Interrupted):
+        deliver(outbox, should_stop=interrupt)
+    return ids
+
+
+def is_settling() -> bool:
+    return any(thread.name == SETTLING for thread in threading.enumerate())
+
+
+class NoThreads:
+    """A time in which no thread can be started."""
+
+    def __init__(self) -> None:
+        self._patch = pytest.MonkeyPatch()
+
+    def begin(self) -> None:
+        def refuse(_thread: threading.Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        self._patch.setattr(threading.Thread, "start", refuse)
+
+    def end(self) -> None:
+        self._patch.undo()
+
+
+def locking(lock: WriteLock, no_threads: NoThreads) -> Behaviour:
+    """Both begin in the send, when its own thread runs."""
+
+    def lock_all(_message: Message, _attempt: Attempt) -> None:
+        lock.hold()
+        no_threads.begin()
+
+    return lock_all
+
+
+@pytest.fixture
+def no_threads() -> Iterator[NoThreads]:
+    no_threads = NoThreads()
+    yield no_threads
+    no_threads.end()
 
 
 @pytest.mark.proves("T1", "T2")
@@ -122,7 +199,7 @@ def test_t1_t2_an_outcome_that_the_locked_database_refuses_for_long_is_kept_and_
 def test_a_process_that_holds_an_outcome_begins_nothing_new(
     locked: tuple[Outbox, WriteLock], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("outbox.recording.RETRY_S", 3600.0)  # nobody else shall record it
+    monkeypatch.setattr("outbox.keeping.RETRY_S", 3600.0)  # nobody else shall record it
     outbox, lock = locked
     seen: list[str] = []
     chat = Chat(behaviour={"0": lambda _m, _a: lock.hold(), "next": lambda _m, _a: seen.extend(statuses(outbox, kept))})
@@ -145,7 +222,7 @@ def test_a_process_that_holds_an_outcome_begins_nothing_new(
 def test_what_was_kept_is_recorded_in_the_background_where_no_task_comes(
     locked: tuple[Outbox, WriteLock], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("outbox.recording.RETRY_S", 0.01)
+    monkeypatch.setattr("outbox.keeping.RETRY_S", 0.01)
     outbox, lock = locked
     outbox.register(Chat(behaviour={"0": lambda _m, _a: lock.hold()}))
     (message_id,) = enqueue_many(outbox, 1)
@@ -162,10 +239,179 @@ def test_what_was_kept_is_recorded_at_the_close(locked: tuple[Outbox, WriteLock]
     with pytest.raises(DatabaseBusy):
         deliver(outbox)
     with pytest.raises(DatabaseBusy):
-        outbox.close()
+        outbox.delivery.recorder.close(timeout_s=0.3)
     lock.release()
     outbox.close()
     assert statuses(outbox, [message_id]) == ["delivered"]
+
+
+def test_what_was_kept_is_recorded_when_the_process_ends_in_good_order(
+    locked: tuple[Outbox, WriteLock], caplog: pytest.LogCaptureFixture
+) -> None:
+    outbox, lock = locked
+    outbox.register(Chat(behaviour=lambda _m, _a: lock.hold()))
+    (message_id,) = enqueue_many(outbox, 1)
+    with pytest.raises(DatabaseBusy):
+        deliver(outbox)
+    end = InThread(outbox.delivery.finish)
+    time.sleep(0.2)
+    assert end.running
+    lock.release()
+    end.result()
+    assert statuses(outbox, [message_id]) == ["delivered"]
+    assert "not on record" not in caplog.text
+
+
+def test_a_process_that_ends_without_its_database_waits_no_longer_than_it_may_and_says_so(
+    locked: tuple[Outbox, WriteLock], caplog: pytest.LogCaptureFixture
+) -> None:
+    outbox, lock = locked
+    outbox.register(Chat(behaviour=lambda _m, _a: lock.hold()))
+    enqueue_many(outbox, 1)
+    with pytest.raises(DatabaseBusy):
+        deliver(outbox)
+    outbox.delivery.finish(timeout_s=0.3)
+    assert "this process ends with outcomes that are not on record: the database stayed locked" in caplog.text
+
+
+def test_what_is_being_recorded_in_the_background_is_on_record_before_anything_new_begins(
+    locked: tuple[Outbox, WriteLock], background: Held
+) -> None:
+    outbox, lock = locked
+    seen: list[str] = []
+    chat = Chat(behaviour={"0": lambda _m, _a: lock.hold(), "next": lambda _m, _a: seen.extend(statuses(outbox, kept))})
+    outbox.register(chat)
+    events = Events(outbox)
+    kept = enqueue_many(outbox, 1)
+    with pytest.raises(DatabaseBusy):
+        deliver(outbox)
+    lock.release()
+    assert background.entered.wait(WAIT_S)
+
+    following = enqueue_many(outbox, 1, target="next")
+    deliver(outbox)
+    background.let_go.set()
+
+    assert (chat.sent, seen) == (["0", "next"], ["delivered"])
+    await_condition(lambda: not is_settling(), "the background to end")
+    assert [finished.message_id for finished in events.of(AttemptFinished)] == [*kept, *following]
+    assert events.of(LeaseLost) == []
+
+
+def test_the_close_tells_of_what_hangs_in_the_background(locked: tuple[Outbox, WriteLock], background: Held) -> None:
+    outbox, lock = locked
+    outbox.register(Chat(behaviour=lambda _m, _a: lock.hold()))
+    (message_id,) = enqueue_many(outbox, 1)
+    with pytest.raises(DatabaseBusy):
+        deliver(outbox)
+    lock.release()
+    assert background.entered.wait(WAIT_S)
+
+    with pytest.raises(DatabaseBusy):
+        outbox.delivery.recorder.close(timeout_s=0.1)
+    background.let_go.set()
+    outbox.close()
+
+    assert statuses(outbox, [message_id]) == ["delivered"]
+
+
+def test_the_close_tells_of_a_late_outcome_that_hangs(locked: tuple[Outbox, WriteLock], background: Held) -> None:
+    outbox, _lock = locked
+    held = Held()
+    (message_id,) = send_past_the_end_of_its_task(outbox, Chat(behaviour=held))
+    held.let_go.set()
+    assert background.entered.wait(WAIT_S)
+
+    with pytest.raises(DatabaseUnavailable):
+        outbox.delivery.recorder.close(timeout_s=0.1)
+    background.let_go.set()
+    outbox.close()
+
+    assert statuses(outbox, [message_id]) == ["delivered"]
+
+
+def test_a_late_outcome_that_the_database_refuses_is_told_of_once(
+    locked: tuple[Outbox, WriteLock], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("outbox.keeping.RETRY_S", 0.01)
+    outbox, lock = locked
+    held, events = Held(), Events(outbox)
+    (message_id,) = send_past_the_end_of_its_task(outbox, Chat(behaviour=held))
+    lock.hold()
+    held.let_go.set()
+    await_condition(lambda: events.of(SettleDelayed), "the refusal")
+    with pytest.raises(DatabaseBusy):
+        outbox.delivery.recorder.close(timeout_s=0.3)
+    lock.release()
+    outbox.close()
+
+    assert [delayed.count for delayed in events.of(SettleDelayed)] == [1]
+    assert [finished.message_id for finished in events.of(AttemptFinished)] == [message_id]
+
+
+def test_where_there_is_no_room_for_a_thread_the_next_task_records_what_was_kept_once(
+    locked: tuple[Outbox, WriteLock], no_threads: NoThreads
+) -> None:
+    outbox, lock = locked
+    events = Events(outbox)
+    outbox.register(Chat(behaviour={"0": locking(lock, no_threads)}))
+    kept = enqueue_many(outbox, 1)
+    with pytest.raises(DatabaseBusy):
+        deliver(outbox)
+    lock.release()
+    no_threads.end()
+    following = enqueue_many(outbox, 1, target="next")
+    deliver(outbox)
+
+    assert statuses(outbox, [*kept, *following]) == ["delivered"] * 2
+    assert [finished.message_id for finished in events.of(AttemptFinished)] == [*kept, *following]
+
+
+def test_once_there_is_room_for_a_thread_it_records_what_was_kept(
+    locked: tuple[Outbox, WriteLock], no_threads: NoThreads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("outbox.keeping.RETRY_S", 0.01)
+    outbox, lock = locked
+    outbox.register(Chat(behaviour={"0": locking(lock, no_threads)}))
+    ids = enqueue_many(outbox, 2)
+    claims = claim(outbox)
+    with pytest.raises(DatabaseBusy):
+        deliver(outbox, claims[:1])
+    no_threads.end()
+    with pytest.raises(DatabaseBusy):
+        deliver(outbox, claims[1:])
+    lock.release()
+
+    await_condition(lambda: outbox.get(ids[0]).status is Status.DELIVERED, "the kept outcome")
+
+
+def test_where_there_is_no_room_for_a_thread_the_close_records_what_was_kept(
+    locked: tuple[Outbox, WriteLock], no_threads: NoThreads
+) -> None:
+    outbox, lock = locked
+    outbox.register(Chat(behaviour=locking(lock, no_threads)))
+    (message_id,) = enqueue_many(outbox, 1)
+    with pytest.raises(DatabaseBusy):
+        deliver(outbox)
+    lock.release()
+    outbox.delivery.recorder.close()
+
+    assert statuses(outbox, [message_id]) == ["delivered"]
+
+
+def test_where_there_is_no_room_for_a_thread_the_next_task_records_what_ended_late(
+    outbox: Outbox, no_threads: NoThreads
+) -> None:
+    held = Held()
+    (message_id,) = send_past_the_end_of_its_task(outbox, Chat(behaviour={"0": held}))
+    no_threads.begin()
+    held.let_go.set()
+    await_condition(lambda: outbox.delivery.senders._crew._idle == 1, "the late outcome")  # its thread is free again
+    no_threads.end()
+    (following,) = enqueue_many(outbox, 1, target="next")
+    deliver(outbox)
+
+    assert statuses(outbox, [message_id, following]) == ["delivered"] * 2
 
 
 def test_a_failure_is_kept_like_a_success(locked: tuple[Outbox, WriteLock]) -> None:
@@ -208,7 +454,7 @@ def test_t13_a_success_that_was_kept_past_its_rescue_still_counts_and_is_not_sen
 def test_a_database_that_goes_away_in_a_send_and_comes_back_gets_the_outcome_once(
     own_postgres: OwnPostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("outbox.recording.RETRY_S", 3600.0)
+    monkeypatch.setattr("outbox.keeping.RETRY_S", 3600.0)
     outbox = impatient(Outbox(own_postgres.create_database()))
     outbox.upgrade_schema()
     chat, events = Chat(behaviour={"0": lambda _m, _a: own_postgres.process.stop()}), Events(outbox)
@@ -420,10 +666,6 @@ def test_t3_a_listener_that_raises_changes_nothing(outbox: Outbox, kind: type[Ch
     assert (len(chat.sent), report.statuses[Status.DELIVERED]) == (5, 5)
 
 
-class Interrupted(BaseException):
-    """What a soft time limit, or Ctrl-C, raises in the midst of anything."""
-
-
 @BOTH
 def test_an_interrupted_task_loses_no_outcome(outbox: Outbox, kind: type[Chat]) -> None:
     held = Held()
@@ -447,6 +689,17 @@ def test_an_interrupted_task_loses_no_outcome(outbox: Outbox, kind: type[Chat]) 
     for message_id in ids[:2]:
         await_condition(lambda wanted=message_id: outbox.get(wanted).status is Status.DELIVERED, "an outcome")  # type: ignore[misc]
     assert len(chat.sent) == len([status for status in statuses(outbox, ids) if status == "delivered"])
+
+
+def interrupt_after_the_first_send(outbox: Outbox, chat: Chat) -> None:
+    """In the midst of the settle."""
+
+    def interrupt(*_arguments: Any) -> None:
+        if chat.sent:
+            event.remove(outbox.store.engine, "before_cursor_execute", interrupt)
+            raise Interrupted
+
+    event.listen(outbox.store.engine, "before_cursor_execute", interrupt)
 
 
 @BOTH
@@ -479,24 +732,30 @@ def test_an_interrupted_task_records_the_group_that_it_has_gathered(
 
 
 def test_an_interruption_in_the_midst_of_a_settle_loses_no_outcome(outbox: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("outbox.recording.RETRY_S", 3600.0)
+    monkeypatch.setattr("outbox.keeping.RETRY_S", 3600.0)
     chat = Chat()
     outbox.register(chat)
     (message_id,) = enqueue_many(outbox, 1)
     claims = claim(outbox)
-
-    def interrupt(*arguments: Any) -> None:
-        if chat.sent:
-            event.remove(outbox.store.engine, "before_cursor_execute", interrupt)
-            raise Interrupted
-
-    event.listen(outbox.store.engine, "before_cursor_execute", interrupt)
+    interrupt_after_the_first_send(outbox, chat)
     with pytest.raises(Interrupted):
         deliver(outbox, claims)
     assert statuses(outbox, [message_id]) == ["sending"]
     outbox.close()
     assert statuses(outbox, [message_id]) == ["delivered"]
     assert chat.sent == ["0"]
+
+
+def test_an_interruption_gives_back_those_behind_a_failure(outbox: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("outbox.recording.RETRY_S", 3600.0)
+    chat = Chat(behaviour=raising(RetryLater("busy")), key_window=1)
+    outbox.register(chat)
+    ids = enqueue_many(outbox, 3, ordering_key="k")
+    claims = claim(outbox)
+    interrupt_after_the_first_send(outbox, chat)
+    with pytest.raises(Interrupted):
+        deliver(outbox, claims)
+    assert statuses(outbox, ids) == ["sending", "queued", "queued"]
 
 
 def test_an_enqueue_of_the_handlers_own_is_committed_by_itself(outbox: Outbox) -> None:

@@ -17,6 +17,7 @@ from tests.integration.loops.scene import (
     Chat,
     Events,
     Held,
+    InThread,
     Row,
     await_condition,
     claim,
@@ -403,3 +404,34 @@ def test_an_outbox_can_be_used_again_after_it_was_closed(outbox: Outbox) -> None
         deliver(outbox)
         assert statuses(outbox, [message_id]) == ["delivered"]
         outbox.close()
+
+
+@BOTH
+def test_a_task_that_has_taken_a_message_when_its_outbox_is_closed_sends_nothing(
+    outbox: Outbox, kind: type[Chat], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken, closed = threading.Event(), threading.Event()
+    take = outbox.store.take
+
+    def take_slowly(*arguments: Any) -> Any:
+        found = take(*arguments)
+        taken.set()
+        assert closed.wait(WAIT_S)
+        return found
+
+    class Closing(kind):  # type: ignore[misc, valid-type]
+        async def aclose(self) -> None:
+            closed.set()
+
+    outbox.register(chat := Closing())
+    (message_id,) = enqueue_many(outbox, 1)
+    claims = claim(outbox)
+    monkeypatch.setattr(outbox.store, "take", take_slowly)
+    task = InThread(lambda: deliver(outbox, claims))
+    assert taken.wait(WAIT_S)
+
+    outbox.close()
+    task.result()
+
+    row = Row(outbox, message_id)
+    assert (chat.sent, row.status, row.attempt_count) == ([], "queued", 0)

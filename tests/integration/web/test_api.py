@@ -139,6 +139,7 @@ PROBLEMS = [
     ("POST", "/messages/retry", {"ids": ["x"], "filter": {"channel": "c"}}, 422, "invalid-body"),
     ("POST", "/messages/retry", {"ids": ["x"], "resaon": "y"}, 400, "unknown-parameter"),
     ("POST", "/messages/retry", {"filter": {}}, 400, "filter-needed"),
+    ("POST", "/messages/retry", {"filter": {"channel": "c", "target": ""}}, 422, "invalid-body"),
     ("POST", "/messages/retry", {"filter": {"channel": 1}}, 400, "invalid-parameter"),
     ("POST", "/messages/retry", {"filter": {"chanel": "x"}}, 400, "unknown-parameter"),
     ("POST", "/messages/resolve", {"ids": ["x"]}, 422, "invalid-body"),

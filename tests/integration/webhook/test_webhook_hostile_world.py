@@ -8,7 +8,7 @@ from outbox.channels.webhook import Webhook
 from outbox.testing import FakeClock
 from tests.integration.loops.scene import enqueue
 from tests.integration.webhook.conftest import LOOPBACK, SECRET
-from tests.receiver import Behaviour, answer, drip, hang, raw, receiving, then_close, then_reset
+from tests.receiver import Behaviour, answer, drip, hang, pour, raw, receiving, then_close, then_reset
 
 ATTEMPTS = 2
 TIMEOUT_S = 3.0
@@ -19,7 +19,7 @@ HOSTILE: dict[str, tuple[Behaviour, int, str]] = {
     "closes": (then_close(), ATTEMPTS, "before an answer"),
     "refuses for ever": (answer(429, headers={"Retry-After": "1"}), ATTEMPTS, "HTTP 429"),
     "wants to be waited for": (answer(503, headers={"Retry-After": "31556952000"}), ATTEMPTS, "HTTP 503"),
-    "sends a book": (answer(500, b"x" * 2**20), ATTEMPTS, "HTTP 500"),
+    "sends a library": (pour(b"HTTP/1.1 500 Said\r\nContent-Length: 50000000\r\n\r\n", 50_000_000), ATTEMPTS, "HTTP 500"),
     "speaks no HTTP": (raw(b"220 mail.example ESMTP\r\n\r\n"), ATTEMPTS, ""),
     "leads inside": (answer(307, headers={"Location": "http://169.254.169.254/latest/meta-data/"}), 1, "a redirect to"),
 }
