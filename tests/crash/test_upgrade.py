@@ -7,6 +7,8 @@ import pytest
 from sqlalchemy import inspect, select, table, text
 
 from outbox.lifecycle import Status
+from outbox.message import ErrorClass
+from outbox.policy.retry import Verdict
 from outbox.store import migrating
 from outbox.store.records import GateKind, MessageFilter
 from outbox.store.sqlstore import SQLStore, open_store
@@ -14,8 +16,8 @@ from tests.contract.steps import (
     CHANNEL,
     DEAD,
     DELIVERED,
+    MINUTE,
     PARKED,
-    RETRY,
     begin,
     cancel,
     claim,
@@ -28,6 +30,7 @@ from tests.contract.test_schema import definitions
 from tests.crash.arming import Act, Plans
 from tests.crash.hand import Hand
 
+LATER = Verdict(Status.FAILED_RETRYABLE, 10 * MINUTE, error="HTTP 503", error_class=ErrorClass.TRANSIENT)
 BARE = "bare"
 FROM = (BARE, *migrating.REVISIONS[:-1])
 MOMENTS = [
@@ -82,12 +85,12 @@ def fill(store: SQLStore) -> None:
     """A row of each kind, in each table, and two of which one waits behind the other."""
     begin(store, "head", ordering_key="chat")
     enqueue_named(store, "behind", ordering_key="chat")
-    for name, verdict in {"delivered": DELIVERED, "dead": DEAD, "parked": PARKED, "retried": RETRY}.items():
+    for name, verdict in {"delivered": DELIVERED, "dead": DEAD, "parked": PARKED, "retried": LATER}.items():
         settle(store, begin(store, name), verdict)
     enqueue_named(store, "dispatched", "cancelled")
     claim(store)
     cancel(store, "cancelled")
-    enqueue_named(store, "scheduled", delay_ms=60_000)
+    enqueue_named(store, "scheduled", delay_ms=10 * MINUTE)
     enqueue_named(store, "unstamped", stamped=False)
     store.close(CHANNEL, "down", GateKind.PAUSE, for_ms=None, reason="work on the line")
 

@@ -38,7 +38,7 @@ def test_a_child_uses_no_connection_of_its_parent(outbox: Outbox) -> None:
 
 
 def test_a_child_has_no_outcome_of_its_parent_to_record(outbox: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("outbox.recording.RETRY_S", 3600.0)  # nobody else shall record it
+    monkeypatch.setattr("outbox.keeping.RETRY_S", 3600.0)  # nobody else shall record it
 
     def refuse(*_: object) -> None:
         raise DatabaseBusy("for long")

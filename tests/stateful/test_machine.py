@@ -12,12 +12,14 @@ from sqlalchemy import delete, select
 
 from outbox.lifecycle import DUE, EXPIRABLE, REPLAYABLE, TERMINAL, Status
 from outbox.message import Claim, Message
+from outbox.policy.destination import Limits
 from outbox.policy.retry import Verdict
 from outbox.store.records import GateKind, NewRow
 from outbox.store.sqlstore import SQLStore
 from outbox.testing import FakeClock
 from outbox.testing.clock import START_MS
 from tests.contract.conftest import OpenStore
+from tests.contract.held_open import LANE
 from tests.contract.steps import (
     CHANNEL,
     DEAD,
@@ -31,7 +33,6 @@ from tests.contract.steps import (
     SECOND,
     WITHHELD,
     cancel,
-    claim,
     enqueue,
     ids,
     new_row,
@@ -114,10 +115,9 @@ class Machine(RuleBasedStateMachine):
     def claim(self, per_key: int, owner: str) -> None:
         """The relay has looked at the pauses."""
         closed = self.model.closed()
+        limits = Limits(per_key=per_key, closed=closed)
         before = self._leases()
-        claims = self._alike(
-            lambda store: sorted(claim(store, per_key=per_key, owner=owner, closed=closed), key=lambda each: each.id)
-        )
+        claims = self._alike(lambda store: sorted(store.claim(LANE, 100, limits, owner).claims, key=lambda each: each.id))
         self.model.postpone(closed, _changed(before, self._leases()))
         assert ids(claims) == self.model.claim(per_key, owner, closed)
         self.broker += claims

@@ -747,7 +747,7 @@ def test_an_interruption_in_the_midst_of_a_settle_loses_no_outcome(outbox: Outbo
 
 
 def test_an_interruption_gives_back_those_behind_a_failure(outbox: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("outbox.recording.RETRY_S", 3600.0)
+    monkeypatch.setattr("outbox.keeping.RETRY_S", 3600.0)
     chat = Chat(behaviour=raising(RetryLater("busy")), key_window=1)
     outbox.register(chat)
     ids = enqueue_many(outbox, 3, ordering_key="k")
