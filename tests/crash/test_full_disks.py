@@ -99,13 +99,13 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def small_stage(small_disk: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
-    monkeypatch.setattr("outbox.recording.RETRY_S", 3600.0)
+    monkeypatch.setattr("outbox.keeping.RETRY_S", 3600.0)
     yield from opened(small_disk)
 
 
 @pytest.fixture
 def bounded_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
-    monkeypatch.setattr("outbox.recording.RETRY_S", 3600.0)
+    monkeypatch.setattr("outbox.keeping.RETRY_S", 3600.0)
     yield from opened(tmp_path)
 
 
@@ -171,7 +171,7 @@ def test_outcomes_for_which_there_is_no_room_are_kept_and_recorded_once_there_is
     scene: tuple[Outbox, Disk], clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     outbox, disk = scene
-    monkeypatch.setattr("outbox.recording.RETRY_S", 0.05)
+    monkeypatch.setattr("outbox.keeping.RETRY_S", 0.05)
     events: list[Event] = []
     outbox.telemetry.subscribe(events.append)
     outbox.delivery.recorder = Recorder(outbox.store, outbox.telemetry, pause=lambda _seconds: None)
