@@ -7,6 +7,8 @@ import asyncio
 import logging
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
+from itertools import count
 
 from outbox.channels.base import Channel
 from outbox.crew import Crew, Run
@@ -22,6 +24,9 @@ class Senders:
     def __init__(self) -> None:
         self._crew = Crew()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._arriving: dict[int, Sequence[Train]] = {}
+        """By a number, what no event loop has come to yet."""
+        self._numbers = count(1)
         self._is_closed = False
         self._lock = threading.Lock()
         """Held by whoever hands something to the event loop: once ``close`` has had it, the loop may be gone."""
@@ -44,7 +49,7 @@ class Senders:
         self._crew.help(run)
 
     def leave_blocked_loop(self) -> None:
-        """Let later sends have a new event loop if a send that never yields holds the present one."""
+        """Where a send that never yields holds the event loop, have a new one for later sends and for those that still wait."""
         answered = threading.Event()
         with self._lock:
             loop = self._loop
@@ -53,7 +58,9 @@ class Senders:
             loop.call_soon_threadsafe(answered.set)
         if not answered.wait(GRACE_S):
             with self._lock:
-                self._loop = None if self._loop is loop else self._loop
+                if self._loop is loop:
+                    self._loop = None
+                    self._hand_on()
 
     def close(self, channels: Sequence[Channel], timeout_s: float = 5.0) -> None:
         """Let the channels give back their connections, and end the event loop and the threads that send nothing."""
@@ -74,8 +81,28 @@ class Senders:
         if not channel.is_async:
             return self._crew.begin(channel.name, trains)
         self._loop = self._loop or _begun_loop()
-        self._loop.call_soon_threadsafe(_spawn, trains)
+        number = next(self._numbers)
+        self._arriving[number] = trains
+        self._loop.call_soon_threadsafe(self._spawn, number)
         return Run(())
+
+    def _hand_on(self) -> None:
+        if not self._arriving:
+            return
+        with suppress(RuntimeError):  # no room for another thread: the old loop may yet wake
+            self._loop = _begun_loop()
+            for number in self._arriving:
+                self._loop.call_soon_threadsafe(self._spawn, number)
+
+    def _spawn(self, number: int) -> None:
+        """On an event loop; where that was blocked another may have come first."""
+        with self._lock:
+            trains = self._arriving.pop(number, ())
+        loop = asyncio.get_running_loop()
+        for train in trains:
+            task = loop.create_task(_send_in_order(train))
+            for job in train:
+                job.task = task
 
 
 def _begun_loop() -> asyncio.AbstractEventLoop:
@@ -107,14 +134,6 @@ async def _close(channel: Channel) -> None:
         await channel.aclose()
     except Exception:
         _log.exception("channel %s did not give back its connections", channel.name)
-
-
-def _spawn(trains: Sequence[Train]) -> None:
-    loop = asyncio.get_running_loop()
-    for train in trains:
-        task = loop.create_task(_send_in_order(train))
-        for job in train:
-            job.task = task
 
 
 async def _send_in_order(train: Train) -> None:

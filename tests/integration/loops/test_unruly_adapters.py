@@ -321,6 +321,23 @@ def test_later_async_sends_do_not_wait_for_a_blocked_loop(outbox: Outbox) -> Non
     succeed_late(outbox, held, let_go)
 
 
+def test_async_sends_of_others_that_wait_for_a_blocked_loop_have_the_next_one(outbox: Outbox) -> None:
+    let_go = threading.Event()
+    chat = AsyncChat(behaviour=block(let_go), timeout=1.0)
+    outbox.register(chat)
+    outbox.register(AsyncChat("other", timeout=WAIT_S))
+    (held,), (waiting,) = enqueue_many(outbox, 1), enqueue_many(outbox, 1, channel="other")
+    claims = {claim.id: claim for claim in claim(outbox)}
+    blocking = InThread(lambda: deliver(outbox, [claims[held]]))
+    await_condition(lambda: chat.sent == ["0"], "the blocking send")
+
+    deliver(outbox, [claims[waiting]], channel="other")
+
+    assert statuses(outbox, [waiting]) == ["delivered"]
+    blocking.result()
+    succeed_late(outbox, held, let_go)
+
+
 def test_the_success_of_a_send_that_blocked_its_loop_is_recorded(outbox: Outbox) -> None:
     let_go = threading.Event()
     outbox.register(AsyncChat(behaviour=block(let_go), timeout=0.2))
