@@ -27,8 +27,8 @@ def faults(evidence: Evidence) -> Iterable[str]:
         yield from _overcharged(row, records, arrivals)
         yield from _unfenced(row, arrivals)
         yield from _uncounted(row, records, arrivals)
-        yield from _misrecorded(row, records, arrivals)
-        if name not in evidence.effects:
+        if name not in evidence.effects:  # work in the application's own database, which asks no receiver, and may be undone
+            yield from _misrecorded(row, records, arrivals)
             yield from _unacknowledged(row, arrivals)
 
 

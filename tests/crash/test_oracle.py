@@ -54,6 +54,7 @@ def problems(allowed: Copies = Copies.NONE, **changes: Any) -> set[str]:
     [
         {},
         EFFECT,
+        {**EFFECT, "attempts": {"m1": [tried("retry")]}},  # whose transaction was undone
         {"arrivals": [came(attempt=None)]},
         {"arrivals": [replace(came(request=2), verdict=Verdict.UNREADY, lease=0), came()]},  # which was not charged
         {"arrivals": [came(verdict=Verdict.REFUSED), came(attempt=2)], "attempts": {"m1": [tried("retry")]}, **SECOND},
