@@ -1,6 +1,6 @@
 """SQLite says 'database or disk is full': its file may not grow, or there is no room on the disk for its log."""
 
-import os
+import shutil
 import sqlite3
 import subprocess
 from collections.abc import Iterator
@@ -89,10 +89,15 @@ class SmallDisk:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A directory on a disk of its own, which only root can mount."""
-    if os.geteuid() != 0:
-        pytest.skip("only root can mount a disk that is small enough to be filled")
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(tmp_path)], check=True)
+    """A directory on a disk of its own, where the machine lets one be mounted: root's right, which many a container drops."""
+    mount = shutil.which("mount")
+    if mount is None:
+        pytest.skip("there is no mount, and so no disk that is small enough to be filled")
+    mounted = subprocess.run(
+        [mount, "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    if mounted.returncode != 0:
+        pytest.skip(f"no disk that is small enough to be filled can be mounted: {mounted.stderr.strip()}")
     yield tmp_path
     subprocess.run(["umount", "--lazy", str(tmp_path)], check=True)
 
