@@ -26,9 +26,10 @@ hanging = threading.Event()
 @pytest.fixture(autouse=True)
 def nothing_left() -> Iterator[None]:
     hanging.clear()
+    before = set(threading.enumerate())
     yield
     assert ended.empty()
-    for thread in threading.enumerate():
+    for thread in set(threading.enumerate()) - before:
         if thread.name == LOOP_THREAD:
             thread.join(PATIENCE_S)
             assert not thread.is_alive(), "an event loop that nobody uses"

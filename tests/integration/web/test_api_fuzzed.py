@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
+from schemathesis.core.parameters import ParameterLocation
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
     negative_data_rejection,
@@ -33,8 +34,8 @@ from tests.integration.web.browsing import LOOPBACK
 from tests.integration.web.peopled import CHANNEL, TARGET, TURN, people
 
 CHECKS = [
-    not_a_server_error, content_type_conformance, negative_data_rejection, positive_data_acceptance,
-    response_schema_conformance, status_code_conformance,
+    not_a_server_error, content_type_conformance, positive_data_acceptance, response_schema_conformance,
+    status_code_conformance,
 ]  # fmt: skip
 OPERATIONS = [f"{method.upper()} {path}" for path, item in document()["paths"].items() for method in item]
 
@@ -103,9 +104,20 @@ def test_the_api_refuses_what_its_description_forbids(fuzzed: Fuzzed, label: str
     @asked(25)
     @given(operation(fuzzed, label).as_strategy(generation_mode=GenerationMode.NEGATIVE))
     def ask(case: schemathesis.Case) -> None:
-        case.validate_response(case.call(), checks=CHECKS)
+        refused = [] if is_allowed_after_all(case) else [negative_data_rejection]
+        case.validate_response(case.call(), checks=[*CHECKS, *refused])
 
     ask()
+
+
+def is_allowed_after_all(case: schemathesis.Case) -> bool:
+    """The generator holds some texts of a path for such as break its pattern, which do not, and means credentials as well,
+    which nobody reads where nobody has to log in.
+    """
+    assert case.meta is not None
+    broken = {place for place, part in case.meta.components.items() if part.mode.is_negative}
+    in_path = (case.path_parameters or {}).values()
+    return broken <= {ParameterLocation.PATH, ParameterLocation.HEADER} and not any("\0" in str(text) for text in in_path)
 
 
 def operation(fuzzed: Fuzzed, label: str) -> Any:
