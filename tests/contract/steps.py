@@ -177,6 +177,23 @@ def stored(store: SQLStore, name: str) -> Stored:
         return Stored(tx.connection.execute(select(m).where(m.c.id == name)).mappings().one())
 
 
+def bring_to(store: SQLStore, name: str, status: Status) -> None:
+    """A message in any status."""
+    match status:
+        case Status.QUEUED:
+            enqueue_named(store, name)
+        case Status.DISPATCHED:
+            enqueue_named(store, name)
+            claim(store)
+        case Status.SENDING:
+            begin(store, name)
+        case Status.FAILED_RETRYABLE:
+            settle(store, begin(store, name), RETRY)
+        case _:
+            end_as(store, name, status)
+    assert stored(store, name).status == status
+
+
 def statuses(store: SQLStore) -> dict[str, str]:
     """The status of every message by its id."""
     m = store.tables.messages

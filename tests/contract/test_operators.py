@@ -17,6 +17,7 @@ from tests.contract.steps import (
     SECOND,
     begin,
     begin_again,
+    bring_to,
     cancel,
     claim,
     end_as,
@@ -34,29 +35,12 @@ from tests.contract.steps import (
 )
 
 
-def in_status(store: SQLStore, name: str, status: Status) -> None:
-    """A message in any status."""
-    match status:
-        case Status.QUEUED:
-            enqueue_named(store, name)
-        case Status.DISPATCHED:
-            enqueue_named(store, name)
-            claim(store)
-        case Status.SENDING:
-            begin(store, name)
-        case Status.FAILED_RETRYABLE:
-            settle(store, begin(store, name), RETRY)
-        case _:
-            end_as(store, name, status)
-    assert stored(store, name).status == status
-
-
 @pytest.mark.proves("R3")
 @pytest.mark.parametrize("status", sorted(REPLAYABLE))
 def test_r3_a_replayed_row_is_due_now_from_attempt_0_under_a_new_lease(
     store: SQLStore, clock: FakeClock, status: Status
 ) -> None:
-    in_status(store, "m", status)
+    bring_to(store, "m", status)
     clock.advance(MINUTE)
     assert replay(store, "m").changed == ["m"]
     row = stored(store, "m")
@@ -68,7 +52,7 @@ def test_r3_a_replayed_row_is_due_now_from_attempt_0_under_a_new_lease(
 
 @pytest.mark.parametrize("status", sorted(set(Status) - REPLAYABLE))
 def test_a_row_that_is_under_way_is_not_replayed_and_the_refusal_says_why(store: SQLStore, status: Status) -> None:
-    in_status(store, "m", status)
+    bring_to(store, "m", status)
     before = stored(store, "m").columns
     result = replay(store, "m")
     assert result.changed == []
@@ -125,7 +109,7 @@ def test_replay_gives_no_ttl_to_a_row_that_had_none(store: SQLStore) -> None:
 
 @pytest.mark.parametrize("status", sorted(CANCELLABLE))
 def test_a_cancelled_row_is_withdrawn_with_its_reason(store: SQLStore, status: Status) -> None:
-    in_status(store, "m", status)
+    bring_to(store, "m", status)
     assert cancel(store, "m").changed == ["m"]
     row = stored(store, "m")
     assert (row.status, row.terminal_reason, row.completed_at, row.lease_until) == ("cancelled", "asked to", NOW, None)
@@ -135,7 +119,7 @@ def test_a_cancelled_row_is_withdrawn_with_its_reason(store: SQLStore, status: S
 
 @pytest.mark.parametrize("status", sorted(set(Status) - CANCELLABLE))
 def test_a_row_that_is_being_sent_or_has_ended_is_not_cancelled(store: SQLStore, status: Status) -> None:
-    in_status(store, "m", status)
+    bring_to(store, "m", status)
     result = cancel(store, "m")
     assert result.changed == []
     assert ("being sent" if status is Status.SENDING else status) in result.refused[0].reason

@@ -2,7 +2,7 @@
 
 from outbox import Outbox
 from outbox.lifecycle import TERMINAL, Status
-from tests.contract.steps import RETRY, begin, cancel, claim, end_as, enqueue_named, put, replay, settle
+from tests.contract.steps import bring_to, cancel, enqueue_named, put, replay
 
 CHANNEL, TARGET, TURN = "webhook", "https://receiver.example/hook", "turn-7"
 OF_EACH = 6
@@ -27,19 +27,11 @@ def people(outbox: Outbox) -> list[str]:
 
 def _bring_to(outbox: Outbox, name: str, status: Status) -> None:
     store = outbox.store
-    match status:
-        case Status.QUEUED:
-            enqueue_named(store, name, delay_ms=3_600_000)
-        case Status.DISPATCHED:
-            enqueue_named(store, name)
-            claim(store)
-        case Status.SENDING:
-            begin(store, name)
-        case Status.FAILED_RETRYABLE:
-            settle(store, begin(store, name), RETRY)
-        case _:
-            end_as(store, name, status)
-            if status in TERMINAL:  # and once more, so that it has been operated on
-                replay(store, name)
-                cancel(store, name)
-                put(store, name, status=status)
+    if status is Status.QUEUED:
+        enqueue_named(store, name, delay_ms=3_600_000)  # or whoever claims comes upon it
+        return
+    bring_to(store, name, status)
+    if status in TERMINAL:  # and once more, so that it has been operated on
+        replay(store, name)
+        cancel(store, name)
+        put(store, name, status=status)
