@@ -896,7 +896,7 @@ ASIDE: Sequence[Rule] = [
     ),
     Rule(
         "A pool process that dies between two tasks is missed, and what went on in it is brought back.",
-        "outbox/integrations/celery/lifetime.py",
+        "outbox/integrations/celery/undertaker.py",
         "            self.bury(pid)\n",
         "            del pid\n",
         _tests(
@@ -907,7 +907,7 @@ ASIDE: Sequence[Rule] = [
     ),
     Rule(
         "What a task had claimed by itself is due again at once when its process dies, however long ago it stepped aside.",
-        "outbox/integrations/celery/lifetime.py",
+        "outbox/integrations/celery/undertaker.py",
         "claiming = [began_at, *(task.began_at for task in aside if task.has_claimed)]",
         "claiming = [began_at]",
         _tests(

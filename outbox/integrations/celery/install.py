@@ -15,10 +15,11 @@ from outbox.integrations.celery.channel import CeleryTasks
 from outbox.integrations.celery.dispatching import CeleryDispatcher
 from outbox.integrations.celery.freed import Freed
 from outbox.integrations.celery.installations import remember
-from outbox.integrations.celery.lifetime import ASIDE, Lifetime, request_class
+from outbox.integrations.celery.lifetime import Lifetime
 from outbox.integrations.celery.names import MAINTAIN_TASK, RELAY_QUEUE, RELAY_TASK, channel_queue, deliver_task
 from outbox.integrations.celery.nudge import Nudge
 from outbox.integrations.celery.registering import declare, register
+from outbox.integrations.celery.undertaker import ASIDE, request_class
 from outbox.outbox import Outbox
 from outbox.relay import Relay, worth_a_claim
 from outbox.slots import Slot
