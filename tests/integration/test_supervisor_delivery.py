@@ -1,5 +1,6 @@
 """The service at its work: what an application commits goes out through the processes that the documentation names."""
 
+import os
 import signal
 import subprocess
 import threading
@@ -101,7 +102,7 @@ def service(tmp_path: Path, channels: Path) -> Iterator[Callable[..., Service]]:
         return started[-1]
 
     yield run
-    for one in started:
+    for one in reversed(started):
         one.close()
 
 
@@ -137,6 +138,32 @@ def test_a_send_under_way_is_finished_and_recorded_before_the_service_stops(
         assert running.ends() == 0
         assert app.statuses(ids) == {"delivered"}
     assert receiver.ids == ids
+
+
+@pytest.mark.long
+def test_what_was_cut_off_when_the_grace_was_over_is_sent_again_by_the_next_service(
+    service: Callable[..., Service], channels: Path, receiver: Receiver, database_url: str
+) -> None:
+    channels.write_text(f"{channels.read_text()}timeout = 2\n")  # and 10 s, for which the row is held
+    running = service(database_url=database_url, shutdown_grace_s="0")
+    running.says("running")
+
+    with application(database_url) as app:
+        receiver.may_answer.clear()
+        ids = app.enqueue(receiver.url)
+        eventually(lambda: receiver.ids == ids, "nothing is being sent")
+        os.kill(running.pid_of("node-1"), signal.SIGSTOP)  # or it would give the send up itself
+        running.process.send_signal(signal.SIGTERM)
+        assert running.ends() == 0
+        assert any("node-1 is killed: it did not end in time" in line for line in running.lines)
+        receiver.may_answer.set()
+        assert app.statuses(ids) == {"sending"}
+
+        service(database_url=database_url)
+
+        eventually(lambda: app.statuses(ids) == {"delivered"}, "what was cut off is not sent again")
+        assert [record.outcome for record in app.outbox.attempts(ids[0])] == ["rescued"]
+    assert receiver.ids == ids * 2
 
 
 def test_a_message_waits_in_the_database_while_the_service_is_down(
