@@ -29,6 +29,8 @@ def faults(evidence: Evidence) -> Iterable[str]:
         yield from _uncounted(row, records, arrivals)
         if name not in evidence.effects:  # work in the application's own database, which asks no receiver, and may be undone
             yield from _misrecorded(row, records, arrivals)
+            if not evidence.receiver_has_died:
+                yield from _unanswered(row, records, arrivals)
             yield from _unacknowledged(row, arrivals)
 
 
@@ -64,16 +66,20 @@ def _uncounted(row: Message, records: Sequence[AttemptRecord], arrivals: Sequenc
 
 
 def _misrecorded(row: Message, records: Sequence[AttemptRecord], arrivals: Sequence[Arrival]) -> Iterable[str]:
-    """What the sender recorded is what it was answered, in each attempt and over all of them."""
+    """What the sender recorded of an attempt is what it was answered."""
     answers = {arrival.lease: arrival.verdict for arrival in arrivals}
     for record in records:
         answer = answers.get(record.lease)
         if answer is not None and record.outcome not in (ANSWERED[answer], *NOT_HEARD):
             yield f"misrecorded: {row.id} was {answer} under lease {record.lease}, and on record it is {record.outcome}"
+
+
+def _unanswered(row: Message, records: Sequence[AttemptRecord], arrivals: Sequence[Arrival]) -> Iterable[str]:
+    """So many attempts came to a refusal, so many were refused."""
     given = Counter(ANSWERED[arrival.verdict] for arrival in arrivals)
     for outcome, count in Counter(record.outcome for record in records).items():
         if outcome in ("retry", "rejected") and count > given[outcome]:
-            yield f"misrecorded: {row.id} has {count} attempts that came to {outcome}, of {given[outcome]} answered so"
+            yield f"unanswered: {row.id} has {count} attempts that came to {outcome}, of {given[outcome]} answered so"
 
 
 def _unacknowledged(row: Message, arrivals: Sequence[Arrival]) -> Iterable[str]:

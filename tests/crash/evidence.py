@@ -44,6 +44,9 @@ class Evidence:
     at_once: Mapping[str, int] = field(default_factory=dict)
     """By channel, how many sends one process may have begun whose outcome is not on record; where nothing is said, one."""
 
+    receiver_has_died: bool = False
+    """A request that nobody was there to hear is on record as one that was refused."""
+
     def arrivals_by_id(self) -> dict[str, list[Arrival]]:
         """Every request by the message whose key it came under, whatever its answer was."""
         by_key: dict[str, list[Arrival]] = defaultdict(list)

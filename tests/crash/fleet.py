@@ -204,6 +204,7 @@ class ReceiverProcess:
 
     def __init__(self, ledger: Path) -> None:
         self._ledger = ledger
+        self.has_died = False
         self.url = "http://127.0.0.1:0"
         self.start()
 
@@ -214,6 +215,7 @@ class ReceiverProcess:
         self.url = self._process.stdout.readline().strip()
 
     def kill(self) -> None:
+        self.has_died = True
         self._process.kill()
         self.close()
 

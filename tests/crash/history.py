@@ -85,6 +85,7 @@ class History:
             deeds=self.deeds(),
             violations=[f"{found.id} is {found.status}: {found.problem}" for found in fleet.outbox.store.violations(10)],
             at_once=fleet.at_once,
+            receiver_has_died=fleet.receiver.has_died,
         )
 
     def _named(self, orders: Iterable[Order]) -> list[dict[str, object]]:

@@ -144,7 +144,8 @@ def test_a_death_that_cut_off_more_sends_than_its_process_may_have_under_way_is_
         ("uncounted", {"arrivals": [came(attempt=None), came(attempt=None, request=2)]}),
         ("uncounted", {"arrivals": [came()], "rows": {"m1": row(status=Status.EXPIRED)}}),
         ("misrecorded", {"attempts": {"m1": [tried("retry")]}}),
-        ("misrecorded", {"arrivals": [came(attempt=2)], "attempts": {"m1": [tried("rejected")]}, **SECOND}),
+        ("unanswered", {"arrivals": [came(attempt=2)], "attempts": {"m1": [tried("retry")]}, **SECOND}),
+        ("unanswered", {"arrivals": [came(attempt=2)], "attempts": {"m1": [tried("rejected")]}, **SECOND}),
         ("unacknowledged", {"rows": {"m1": row(receipt=2)}}),
         ("unacknowledged", {"rows": {"m1": row(receipt_json=None)}}),
         ("unacknowledged", {**RESCUED, "arrivals": [came(verdict=Verdict.REFUSED), came(attempt=2, request=2)]}),
@@ -152,6 +153,12 @@ def test_a_death_that_cut_off_more_sends_than_its_process_may_have_under_way_is_
 )
 def test_an_attempt_of_which_rows_and_ledger_tell_different_things_is_found(found: str, changes: dict[str, Any]) -> None:
     assert found in problems(Copies.ON_RECORD, **changes)
+
+
+def test_what_nobody_was_there_to_hear_is_a_refusal_without_an_answer() -> None:
+    evidence: dict[str, Any] = {"arrivals": [came(attempt=2)], "attempts": {"m1": [tried("retry")]}, **SECOND}
+    assert problems(**evidence) == {"unanswered"}
+    assert problems(receiver_has_died=True, **evidence) == set()
 
 
 def test_a_message_that_came_before_its_turn_is_found() -> None:
