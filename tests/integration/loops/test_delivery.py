@@ -318,11 +318,11 @@ def test_rows_whose_turn_comes_too_late_for_their_lease_are_given_back_uncharged
 
 def test_a_row_that_waits_for_its_turn_in_vain_does_not_end_the_task(outbox: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only a send that does not return may have lost its thread."""
-    monkeypatch.setattr("outbox.leases.LEASE_MARGIN_S", 1.5)
-    chat = Chat(behaviour=lambda m, _a: time.sleep(2.4 if m.target == "a0" else 0.12), timeout=9.0, concurrency=3, key_window=3)
+    monkeypatch.setattr("outbox.leases.LEASE_MARGIN_S", 3.0)
+    chat = Chat(behaviour=lambda m, _a: time.sleep(4.0 if m.target == "a0" else 0.12), timeout=9.0, concurrency=3, key_window=3)
     outbox.register(chat)
     slow = enqueue(outbox, *(NewMessage(channel="chat", target=f"a{n}", ordering_key="a") for n in range(2)))
-    quick = enqueue(outbox, *(NewMessage(channel="chat", target=f"b{n}", ordering_key="b") for n in range(24)))
+    quick = enqueue(outbox, *(NewMessage(channel="chat", target=f"b{n}", ordering_key="b") for n in range(36)))
     deliver(outbox)
     assert statuses(outbox, slow) == ["delivered", "queued"]
     assert set(statuses(outbox, quick)) == {"delivered"}
