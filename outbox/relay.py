@@ -254,9 +254,9 @@ def _is_closed(gates: Sequence[Gate]) -> bool:
 
 def _limits(channel: Channel, gates: Sequence[Gate]) -> Limits:
     """The channel's limits, with the targets that are closed or half open now."""
-    closed = {gate.target: gate.closed_until for gate in gates if gate.state is GateState.CLOSED}
+    closed = frozenset(gate.target for gate in gates if gate.state is GateState.CLOSED)
     probed = frozenset(gate.target for gate in gates if gate.state is GateState.HALF_OPEN)
-    return replace(channel.limits(), closed=closed, probed=probed - closed.keys())
+    return replace(channel.limits(), closed=closed, probed=probed - closed)
 
 
 def _urgency(lane: Lane) -> tuple[str, int]:

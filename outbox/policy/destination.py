@@ -73,8 +73,8 @@ class Limits:
     target_rate: Rate | None = None
     target_in_flight: int | None = None
     recovery_pace_ms: int = 0
-    closed: Mapping[str, int | None] = field(default_factory=dict)
-    """Closed targets, and when they open again (``None``: not before they are resumed)."""
+    closed: frozenset[str] = frozenset()
+    """Targets that are closed."""
     probed: frozenset[str] = frozenset()
     """Targets whose breaker is half open: one message may go and show."""
     permit_ms: int = 60_000

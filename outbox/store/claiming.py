@@ -54,9 +54,7 @@ def claim(tx: Transaction, lane: Lane, limit: int, limits: Limits, owner: str | 
     keyed = [row for row in going if row.ordering_key is not None]
     free = [row for row in going if row.ordering_key is None] if keyed else going
     per_key = 1 if limits.by_target or probes else limits.per_key
-    in_turn = in_order(
-        tx, lane.channel, keyed, limit=limit - len(free), per_key=per_key, closed=limits.closed.keys() | limits.probed
-    )
+    in_turn = in_order(tx, lane.channel, keyed, limit=limit - len(free), per_key=per_key, closed=limits.closed | limits.probed)
     claims = _dispatch(tx, _oldest_first(met, [*([row] for row in free), *in_turn.chosen]) if keyed else free, owner)
     if limits.rate is not None:
         _spend(tx, lane.channel, limits.rate, len(claims))
@@ -77,9 +75,7 @@ def recall(tx: Transaction, owner: str, within_ms: int, limit: int) -> int:
     return len(tx.execute(_recall(tx.sql), owner=owner, within_ms=within_ms, limit=limit).all())
 
 
-def _open_candidates(
-    tx: Transaction, lane: Lane, limit: int, closed: Mapping[str, int | None]
-) -> tuple[Sequence[Row[Any]], int]:
+def _open_candidates(tx: Transaction, lane: Lane, limit: int, closed: Collection[str]) -> tuple[Sequence[Row[Any]], int]:
     """Due rows, and how many of closed targets were postponed on the way to them.
 
     Looks again where those were, a few times: claims that come back half empty make batches that are half empty, and each of
@@ -89,7 +85,7 @@ def _open_candidates(
     until: dict[str, int | None] = {}
     for looks_left in reversed(range(_LOOKS)):
         met = tx.execute(_candidates(tx.sql), channel=lane.channel, priority=lane.priority, limit=limit).all()
-        shut = [row for row in met if row.target in closed] if closed else []
+        shut = [row for row in met if row.target in closed]
         if unknown := {row.target for row in shut} - until.keys():
             until |= _until_they_open(tx, lane.channel, unknown)
         postponed = {row.seq: until[row.target] for row in shut}

@@ -78,7 +78,7 @@ def claim_all(
 ) -> Claimed:  # fmt: skip
     shut(store, closed or {}, channel=channel)
     lane = Lane(channel, priority, oldest_due_at=0)
-    return store.claim(lane, limit, Limits(max_in_flight=max_in_flight, per_key=per_key, closed=closed or {}), owner)
+    return store.claim(lane, limit, Limits(max_in_flight=max_in_flight, per_key=per_key, closed=frozenset(closed or ())), owner)
 
 
 def shut(store: SQLStore, closed: Mapping[str, int | None], *, channel: str = CHANNEL) -> None:

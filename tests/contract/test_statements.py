@@ -105,7 +105,7 @@ def test_a_claim_that_only_finds_rows_that_wait_marks_them(store: SQLStore, many
 def test_a_claim_that_only_finds_closed_destinations_postpones_them(store: SQLStore, many: int) -> None:
     shut(store, DOWN)
     queued(store, many, target="down")
-    assert cost(store, store.claim, LANE, many + 1, Limits(closed=DOWN)) == 4
+    assert cost(store, store.claim, LANE, many + 1, Limits(closed=frozenset(DOWN))) == 4
 
 
 @ONE_OR_MANY
@@ -113,9 +113,9 @@ def test_a_claim_looks_for_as_many_again_as_it_postponed_a_few_times(store: SQLS
     shut(store, DOWN)
     queued(store, many, target="down")
     queued(store, many)
-    assert cost(store, store.claim, LANE, many, Limits(closed=DOWN)) == 6
+    assert cost(store, store.claim, LANE, many, Limits(closed=frozenset(DOWN))) == 6
     queued(store, 9 * many, target="down")
-    assert cost(store, store.claim, LANE, many, Limits(closed=DOWN)) == 10
+    assert cost(store, store.claim, LANE, many, Limits(closed=frozenset(DOWN))) == 10
 
 
 def test_a_claim_without_allowance_costs_one_statement(store: SQLStore) -> None:

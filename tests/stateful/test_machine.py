@@ -115,7 +115,7 @@ class Machine(RuleBasedStateMachine):
     def claim(self, per_key: int, owner: str) -> None:
         """The relay has looked at the pauses."""
         closed = self.model.closed()
-        limits = Limits(per_key=per_key, closed=closed)
+        limits = Limits(per_key=per_key, closed=frozenset(closed))
         before = self._leases()
         claims = self._alike(lambda store: sorted(store.claim(LANE, 100, limits, owner).claims, key=lambda each: each.id))
         self.model.postpone(closed, _changed(before, self._leases()))
